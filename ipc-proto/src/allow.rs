@@ -98,8 +98,7 @@ const MESH: About = About::Objects(&[
     Kind::PodList,
     Kind::Node,
 ]);
-const OWN_DEVICES: About =
-    About::Objects(&[Kind::Device, Kind::DeviceModel, Kind::DeviceMapper]);
+const OWN_DEVICES: About = About::Objects(&[Kind::Device, Kind::DeviceModel, Kind::DeviceMapper]);
 
 const RULES: &[Rule] = &[
     Rule(Edgehub, Metamanager, WRITE, About::AnyObject),
@@ -193,8 +192,8 @@ pub struct NotAllowed {
 pub fn check(from: Module, to: Module, message: &Message) -> Result<(), NotAllowed> {
     let route = &message.route;
     let peers = from.dials().contains(&to) || to.dials().contains(&from);
-    let diagnostic = route.group == Group::Diagnostic
-        && matches!(route.operation, Op::Ping | Op::Echo);
+    let diagnostic =
+        route.group == Group::Diagnostic && matches!(route.operation, Op::Ping | Op::Echo);
     let answer = message.is_answer()
         && matches!(route.operation, Op::Response | Op::Error | Op::ApplicationResponse);
     let ruled = || {

@@ -129,8 +129,7 @@ impl Message {
     }
 
     fn answer(&self, id: MessageId, time: i64, operation: Operation, content: Content) -> Self {
-        let mut answer =
-            Self::new(id, time, Route { operation, ..self.route.clone() }, content);
+        let mut answer = Self::new(id, time, Route { operation, ..self.route.clone() }, content);
         answer.header.parent = Some(self.header.id.clone());
         answer
     }

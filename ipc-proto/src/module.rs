@@ -80,9 +80,7 @@ impl Module {
             Self::Eventbus => &[Self::Metamanager, Self::Devicetwin, Self::Edgehub],
             Self::Servicebus => &[Self::Metamanager, Self::Edgehub],
             Self::Taskmanager => &[Self::Metamanager, Self::Edgehub, Self::Edged],
-            Self::Metaserver => {
-                &[Self::Metamanager, Self::Edgehub, Self::Edged, Self::Taskmanager]
-            }
+            Self::Metaserver => &[Self::Metamanager, Self::Edgehub, Self::Edged, Self::Taskmanager],
             Self::Edgestream => &[Self::Edgehub, Self::Edged],
         }
     }
@@ -209,7 +207,10 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_the_names_that_exist() {
         let error = "edgedd".parse::<Module>().unwrap_err().to_string();
-        assert!(error.starts_with("unknown module 'edgedd', expected one of metamanager"), "{error}");
+        assert!(
+            error.starts_with("unknown module 'edgedd', expected one of metamanager"),
+            "{error}"
+        );
     }
 
     #[test]

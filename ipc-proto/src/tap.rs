@@ -30,9 +30,10 @@ impl Filter {
     #[must_use]
     pub fn wants(&self, from: Module, to: Module, message: &Message) -> bool {
         self.module.is_none_or(|module| module == from || module == to)
-            && self.resource.as_ref().is_none_or(|part| {
-                message.route.resource.to_string().contains(part.as_str())
-            })
+            && self
+                .resource
+                .as_ref()
+                .is_none_or(|part| message.route.resource.to_string().contains(part.as_str()))
     }
 }
 
