@@ -1,1 +1,85 @@
-//! .
+//! The project's own commands: what continuous integration runs, the demonstration, and the
+//! entrances to the benches and the fault runs, which live in the `tests` crate.
+
+mod budget;
+mod ci;
+mod demo;
+mod install;
+mod screen;
+mod workspace;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use screen::Screen;
+use workspace::Workspace;
+
+const HELP: &str = "\
+cargo xtask: the project's own commands
+
+  cargo xtask demo [--stay]
+      Starts a node in a temporary folder, breaks its modules one after another and shows that
+      the others never notice. With --stay the node then runs on until Ctrl-C.
+  cargo xtask ci [--install] [STEP...]
+      Runs everything that must hold before a change goes in, or only the steps named. Stops at
+      the first failure. Debian packages that are missing are installed as root with --install,
+      or where CI=true. Without a step: all of them, in this order:
+      install, fmt, clippy, build, test, doc, deny, fuzz, units, budgets, chaos
+  cargo xtask bench [ARGUMENT...]
+      Measures round trips, throughput, recovery and memory.
+  cargo xtask chaos [--seconds N] [--seed S]
+      Kills modules at random under load; fails if a message is lost.
+
+Exit code: 0 done, 1 failed, 2 usage.";
+
+/// A command line that means nothing.
+#[derive(Debug)]
+pub struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main(arguments: &[String]) -> ExitCode {
+    let screen = Screen::of_terminal();
+    match dispatch(&screen, arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            screen.error(&format!("{error:#}"));
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn dispatch(screen: &Screen, arguments: &[String]) -> Result<()> {
+    let [command, rest @ ..] = arguments else {
+        bail!(Usage(format!("no command\n\n{HELP}")));
+    };
+    let help = |argument: &String| matches!(argument.as_str(), "-h" | "--help");
+    if help(command) || command == "help" {
+        screen.line(HELP);
+        return Ok(());
+    }
+    let workspace = Workspace::find(screen);
+    match command.as_str() {
+        // The programs of these two explain their own arguments.
+        "bench" | "chaos" => workspace.run_tests_program(command, rest),
+        "ci" | "demo" if rest.iter().any(help) => {
+            screen.line(HELP);
+            Ok(())
+        }
+        "ci" => ci::run(&workspace, rest),
+        "demo" => demo::run(&workspace, rest),
+        other => {
+            bail!(Usage(format!("unknown command '{other}', expected ci, demo, bench or chaos")))
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Programs that the steps need beside cargo: found, or installed.
+
+use std::env;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::ci::Note;
+use crate::workspace::Workspace;
+
+/// A program, and the Debian package that brings it.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+}
+
+/// What the steps need of Debian. Whoever adds a step that needs more adds a line here.
+const TOOLS: [Tool; 1] = [
+    // cargo-deny clones the advisory database with it
+    Tool { program: "git", package: "git" },
+];
+
+/// Installs whatever is missing: Debian packages where `CI=true`, cargo-deny always.
+pub(crate) fn all(workspace: &Workspace) -> Result<Note> {
+    if env::var_os("CI").is_some_and(|value| value == "true") {
+        packages(workspace)?;
+    } else if let [_, ..] = missing()[..] {
+        bail!(
+            "not installed: {}; run 'apt-get install {0}', or as root 'cargo xtask ci --install'",
+            missing().join(" ")
+        );
+    }
+    cargo_deny(workspace)?;
+    Ok(None)
+}
+
+/// Installs the Debian packages that are missing; needs root only if some are.
+pub(crate) fn packages(workspace: &Workspace) -> Result<()> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("not installed: {}; installing packages needs root", missing.join(" "));
+    }
+    workspace.run(&mut workspace.program("apt-get", "update"))?;
+    let mut install = workspace.program("apt-get", "install --yes --no-install-recommends");
+    workspace.run(install.args(missing).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+fn missing() -> Vec<&'static str> {
+    TOOLS.iter().filter(|tool| !exists(tool.program)).map(|tool| tool.package).collect()
+}
+
+/// Tells whether a program stands in one of the folders of `PATH`.
+pub(crate) fn exists(program: &str) -> bool {
+    find(program).is_some()
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let folders = env::var_os("PATH")?;
+    env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// Returns cargo-deny; builds it under the target folder, once, where the machine has none. That
+/// takes some minutes.
+pub(crate) fn cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
+    if let Some(path) = find("cargo-deny") {
+        return Ok(path);
+    }
+    let tools = workspace.target.join("tools");
+    let path = tools.join("bin/cargo-deny");
+    if !path.is_file() {
+        let mut install = workspace.cargo("install --locked cargo-deny --root");
+        workspace.run(install.arg(&tools)).context("cannot build cargo-deny")?;
+    }
+    Ok(path)
+}
