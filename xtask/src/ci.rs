@@ -35,8 +35,8 @@ const STEPS: [Step; 11] = [
     Step { name: "chaos", about: "modules killed at random under load", run: chaos },
 ];
 
-/// How often the fuzz step mutates for each decoder: some ten seconds on two cores.
-const FUZZ_ROUNDS: u32 = 20_000;
+/// How often the fuzz step mutates for each decoder: some thirty seconds on two cores.
+const FUZZ_ROUNDS: u32 = 10_000;
 
 /// The fault run of the chaos step; its seed is fixed so that a failure can be run again.
 const CHAOS: [&str; 4] = ["--seconds", "20", "--seed", "1"];

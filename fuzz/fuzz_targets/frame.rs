@@ -1,0 +1,6 @@
+//! Runs [`fuzz::frame`] under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    fuzz::frame(data);
+});

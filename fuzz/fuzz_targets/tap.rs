@@ -1,0 +1,6 @@
+//! Runs [`fuzz::tap`] under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    fuzz::tap(data);
+});
