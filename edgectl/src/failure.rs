@@ -1,0 +1,70 @@
+//! How the command fails, and the exit code of each way.
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::client::Unreachable;
+
+/// Why the command did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The arguments are none that the command knows; also how help is asked for.
+    #[error(transparent)]
+    Arguments(clap::Error),
+    /// The arguments name something that does not exist.
+    #[error("{0}")]
+    Usage(String),
+    /// It was tried, and it did not work.
+    #[error("{0}")]
+    Failed(String),
+    /// The supervisor could not be asked.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// Who read the output has seen enough, as `head` does.
+    #[error("the reader of the output is gone")]
+    ReaderGone,
+}
+
+impl From<io::Error> for Failure {
+    /// Takes an error of writing the output; all others say what they were about.
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::ReaderGone
+        } else {
+            Self::Failed(format!("cannot write the output: {error}"))
+        }
+    }
+}
+
+impl Failure {
+    /// Says it on standard error and returns the exit code.
+    #[expect(clippy::print_stderr, reason = "the one place where the command reports a failure")]
+    pub(crate) fn tell(&self) -> ExitCode {
+        match self {
+            // Nothing can be done about a standard error that is closed.
+            Self::Arguments(error) => drop(error.print()),
+            Self::ReaderGone => {}
+            Self::Usage(_) | Self::Failed(_) | Self::Unreachable(_) => {
+                eprintln!("edgectl: {self}");
+            }
+        }
+        ExitCode::from(self.code())
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::ReaderGone => 0,
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Unreachable(_) => 3,
+            // Help and version are asked for, all else is wrong usage.
+            Self::Arguments(error) => {
+                if error.use_stderr() {
+                    2
+                } else {
+                    0
+                }
+            }
+        }
+    }
+}
