@@ -1,5 +1,7 @@
 //! The cloud link.
 
+mod core;
+
 use module_runtime::Context;
 
 /// Runs the module until the supervisor asks it to drain.

@@ -1,30 +1,42 @@
-//! What every module process is made of: start-up, peers, beat, logging, limits.
+//! What every module process is made of: start-up, confinement, the lifeline, peers, beat, logs.
+//!
+//! A module is one function, `async fn run(context: Context) -> anyhow::Result<()>`, read from top
+//! to bottom: it asks [`Context::next`] for events, settles the messages among them, and returns
+//! when it is asked to drain. [`main`] does the rest. Nothing here knows what any module does.
 
-use std::process::ExitCode;
+mod clock;
+mod confine;
+mod context;
+mod diagnostic;
+mod fault;
+mod idempotence;
+mod inbox;
+mod landlock;
+mod lifeline;
+mod log;
+mod peers;
+mod random;
+mod seccomp;
+mod start;
+mod tap;
 
-pub use ipc_proto::{Content, Group, Message, MessageId, Module, Operation, Resource, Route, Source};
+pub use clock::unix_millis;
+pub use context::{Context, serve_unsupported};
+pub use idempotence::Recent;
+pub use inbox::{Event, Inbox};
+pub use peers::{Delivery, Peers, RequestError, Seat, SendError, Ticket, WINDOW};
+pub use random::{instance, message_id};
+pub use start::main;
 
-/// What a module is given to do its work with.
-#[derive(Debug)]
-pub struct Context {}
-
-/// Runs a module to its end and returns the process's exit code: 0 drained on request, 1 failed,
-/// 2 started by hand, 3 the supervisor is gone.
-pub fn main<F>(module: Module, run: F) -> ExitCode
-where
-    F: AsyncFnOnce(Context) -> anyhow::Result<()>,
-{
-    let _never_polled = run(Context {});
-    eprintln!("{module} is started by the supervisor alone");
-    ExitCode::from(2)
-}
-
-/// Serves as a module that knows no message yet: requests are answered as unsupported, notices are
-/// settled, until the supervisor asks to drain.
-///
-/// # Errors
-/// When the lifeline breaks.
-pub async fn serve_unsupported(context: Context) -> anyhow::Result<()> {
-    let _served = context;
-    Ok(())
+/// Goes to the back of the run queue once, so that every other task that can work does.
+async fn let_others_work() {
+    let mut waited = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return std::task::Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
 }

@@ -1,0 +1,152 @@
+//! The store: `edgecore.db`, its one thread, and the way to it.
+//!
+//! Jobs are done in their order. A commit is told of once it is on the disk, and all commits that
+//! wait at the same time share one flush. While the database cannot be written, commits wait and
+//! questions are answered from what can be read; nothing of that ends the process.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::row::{Answer, Change, Committed, Question};
+
+mod database;
+mod files;
+mod outbox;
+mod schema;
+mod snapshot;
+mod trouble;
+mod twins;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use snapshot::Recovery;
+pub use trouble::Trouble;
+
+/// Jobs on their way to the thread; more of them wait here in memory, where the windows of the
+/// peers bound them: whoever sent what a job comes from has not been told that it is done.
+const JOBS: usize = 1024;
+
+/// Work for the store, and what its asker wants to have back with the outcome.
+#[derive(Debug)]
+struct Job<T> {
+    work: Work,
+    then: T,
+}
+
+#[derive(Debug)]
+enum Work {
+    Commit(Vec<Change>),
+    Ask(Question),
+}
+
+impl Work {
+    /// Returns roughly how much it writes.
+    fn bytes(&self) -> usize {
+        let Self::Commit(changes) = self else { return 0 };
+        let size = |change: &Change| match change {
+            Change::Put(object) | Change::PutUnlessNewer(object) => object.value.len(),
+            Change::PutRecord(_, value) => value.len(),
+            Change::Queue(parcel) => parcel.text.len(),
+            Change::Remove(_)
+            | Change::RemoveToken(_)
+            | Change::RemoveRecord(_)
+            | Change::AddWord(..)
+            | Change::RemoveWord(..)
+            | Change::PutTwin(_)
+            | Change::RemoveTwin(_)
+            | Change::Dequeue(_) => 256,
+        };
+        changes.iter().map(size).sum()
+    }
+}
+
+/// What the store tells.
+#[derive(Debug)]
+pub enum Done<T> {
+    /// The changes are on the disk.
+    Committed(T, Committed),
+    /// The answer to a question, or why there is none.
+    Answer(T, Result<Answer, Trouble>),
+    /// The database cannot be written, for this reason; or it can again.
+    Health(Option<Trouble>),
+    /// The database was damaged and has been restored: it may lack what was stored last.
+    Restored(Recovery),
+}
+
+/// The way to the store's thread.
+#[derive(Debug)]
+pub struct Store<T> {
+    jobs: Option<Sender<Job<T>>>,
+    done: Receiver<Done<T>>,
+    overflow: VecDeque<Job<T>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl<T: Send + 'static> Store<T> {
+    /// Starts the thread, which opens the database. What is wrong with that comes by
+    /// [`Done::Health`].
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(path: PathBuf) -> io::Result<Self> {
+        let (jobs, job_receiver) = channel(JOBS);
+        let (done_sender, done) = channel(JOBS);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+            writer::Writer::new(path, job_receiver, done_sender).run(&runtime);
+        })?;
+        let overflow = VecDeque::new();
+        Ok(Self { jobs: Some(jobs), done, overflow, thread: Some(thread) })
+    }
+
+    /// Has changes committed together. `then` comes back with [`Done::Committed`].
+    pub fn commit(&mut self, changes: Vec<Change>, then: T) {
+        self.submit(Job { work: Work::Commit(changes), then });
+    }
+
+    /// Has a question answered. `then` comes back with [`Done::Answer`].
+    pub fn ask(&mut self, question: Question, then: T) {
+        self.submit(Job { work: Work::Ask(question), then });
+    }
+
+    fn submit(&mut self, job: Job<T>) {
+        self.overflow.push_back(job);
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let Some(jobs) = &self.jobs else { return };
+        while let Some(job) = self.overflow.pop_front() {
+            if let Err(TrySendError::Full(job) | TrySendError::Closed(job)) = jobs.try_send(job) {
+                self.overflow.push_front(job);
+                return;
+            }
+        }
+    }
+
+    /// Waits for the next thing that is done; nothing when the thread has ended, which it does only
+    /// when it panics. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<Done<T>> {
+        let done = self.done.recv().await;
+        self.flush();
+        done
+    }
+
+    /// Ends the thread after the jobs that it has, and waits for it; what it has to tell is dropped.
+    pub async fn stop(mut self) {
+        self.flush();
+        self.jobs = None;
+        while self.done.recv().await.is_some() {}
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's thread panicked");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The module's end of the lifeline: records from and to the supervisor.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context as _, bail};
+use ipc_proto::lifeline::{self, MAX_RECORD, ToModule, ToSupervisor};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg, send,
+};
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+
+/// A record, and the descriptor that came with it.
+pub(crate) type Received = (ToModule, Option<OwnedFd>);
+
+/// Reads one record; nothing when the supervisor's end is closed.
+pub(crate) fn receive(socket: &impl AsFd) -> anyhow::Result<Option<Received>> {
+    let mut packet = vec![0; MAX_RECORD];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut attached = RecvAncillaryBuffer::new(&mut space);
+    let result = rustix::io::retry_on_intr(|| {
+        let parts = &mut [io::IoSliceMut::new(&mut packet)];
+        recvmsg(socket, parts, &mut attached, RecvFlags::CMSG_CLOEXEC)
+    });
+    let received = match result {
+        Ok(received) if received.bytes == 0 => return Ok(None),
+        Ok(received) => received,
+        Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+        Err(error) => return Err(io::Error::from(error)).context("cannot read the lifeline"),
+    };
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        bail!("lifeline record of more than {MAX_RECORD} bytes");
+    }
+    let descriptor = attached.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        RecvAncillaryMessage::ScmCredentials(_) | _ => None,
+    });
+    Ok(Some((lifeline::decode(&packet[..received.bytes])?, descriptor)))
+}
+
+/// The lifeline inside the runtime. tokio has no type for a socket of packets; that for datagrams
+/// watches any, and `recvmsg` and `send` are called here.
+#[derive(Debug)]
+pub(crate) struct Lifeline(UnixDatagram);
+
+impl Lifeline {
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
+        let socket = std::os::unix::net::UnixDatagram::from(socket);
+        socket.set_nonblocking(true)?;
+        UnixDatagram::from_std(socket).map(Self)
+    }
+
+    /// Waits for a record; nothing when the supervisor's end is closed.
+    pub(crate) async fn receive(&self) -> anyhow::Result<Option<Received>> {
+        loop {
+            std::future::poll_fn(|cx| self.0.poll_recv_ready(cx)).await?;
+            match self
+                .0
+                .try_io(Interest::READABLE, || receive(&self.0).map_err(|error| to_io(&error)))
+            {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// Sends a record; tells whether there was room for it. A supervisor that is busy gets the
+    /// next one.
+    pub(crate) fn send(&self, record: &ToSupervisor) -> anyhow::Result<bool> {
+        let packet = lifeline::encode(record)?;
+        match send(&self.0, &packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(_) => Ok(true),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(io::Error::from(error)).context("cannot write to the lifeline"),
+        }
+    }
+}
+
+/// Keeps `WouldBlock` what it is, since tokio looks for it.
+fn to_io(error: &anyhow::Error) -> io::Error {
+    match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+        Some(io::ErrorKind::WouldBlock) => io::ErrorKind::WouldBlock.into(),
+        Some(_) | None => io::Error::other(format!("{error:#}")),
+    }
+}
