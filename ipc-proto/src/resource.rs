@@ -196,19 +196,15 @@ impl Resource {
 
 fn parse_path(text: &str) -> Resource {
     let mut segments = text.split('/');
-    let parts = [(); 6].map(|()| segments.next().filter(|segment| !segment.is_empty()));
-    match parts {
-        [Some(scope), Some(kind), None, ..] if text.len() == scope.len() + 1 + kind.len() => {
+    let parts = [(); 5].map(|()| segments.next().filter(|segment| !segment.is_empty()));
+    match (text.split('/').count(), parts) {
+        (2, [Some(scope), Some(kind), ..]) => {
             Resource::Object { scope: Scope::parse(scope), kind: Kind::parse(kind), name: None }
         }
-        [Some(scope), Some(kind), Some(name), None, ..]
-            if text.len() == scope.len() + kind.len() + name.len() + 2 =>
-        {
+        (3, [Some(scope), Some(kind), Some(name), ..]) => {
             Resource::object(Scope::parse(scope), Kind::parse(kind), name)
         }
-        [Some("device"), Some(namespace), Some(name), Some(what), Some(change), None]
-            if text.ends_with(change) =>
-        {
+        (5, [Some("device"), Some(namespace), Some(name), Some(what), Some(change)]) => {
             Resource::Device {
                 namespace: namespace.into(),
                 name: name.into(),
@@ -268,7 +264,8 @@ mod tests {
                 change: "twin/edge_updated".into(),
             }
         );
-        for text in ["a", "a/b/c/d", "/a/b", "a//b", "a/b/", "device/a/b/c/", "null"] {
+        let crooked = ["a/b/", "device/a/b/c/", "device/a/b/c/d/", "device/a/b/c/d//d"];
+        for text in ["a", "a/b/c/d", "/a/b", "a//b", "null"].into_iter().chain(crooked) {
             assert_eq!(resource(text), Resource::Text(text.into()), "{text}");
         }
     }
