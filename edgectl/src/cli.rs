@@ -34,6 +34,7 @@ Exit codes:
 pub(crate) struct Cli {
     /// Folder of the running agent's sockets and logs.
     #[arg(long, global = true, value_name = "DIR", default_value = "/run/edgecore")]
+    #[arg(display_order = 100)]
     pub(crate) runtime_dir: PathBuf,
 
     #[command(subcommand)]
@@ -71,8 +72,9 @@ pub(crate) enum Command {
 
     /// Read the configuration again and run the installed program file, without ending a module
     ///
-    /// The supervisor replaces itself in place, as after an upgrade; modules keep running, those
-    /// whose configuration changed are restarted. Waits until the supervisor answers again.
+    /// The supervisor replaces itself in place, as after an upgrade. Modules keep running with what
+    /// they were started with until they are restarted, for example with 'edgectl restart all'.
+    /// Waits until the supervisor answers again, and says nothing when it does.
     Reload(Waiting),
 
     /// Show what a module logged
@@ -97,8 +99,8 @@ pub(crate) enum Command {
 
     /// Break a module on purpose, to see that nothing else does
     ///
-    /// Refused unless supervisor.yaml says 'faults: true'. Never enable this on a node that must
-    /// not lose the module's service for a moment.
+    /// Root only, and refused unless supervisor.yaml says 'faults: true'. Never enable this on a
+    /// node that must not lose a module's service for a moment.
     Fault(FaultArguments),
 
     /// Print the version of this command and of the running agent
@@ -265,16 +267,16 @@ struct FaultName;
 impl FaultName {
     const fn help(fault: Fault) -> &'static str {
         match fault {
-            Fault::Kill => "end it with SIGKILL",
-            Fault::Stop => "freeze it with SIGSTOP; its missing beats give it away",
-            Fault::Segv => "end it with SIGSEGV",
-            Fault::Panic => "break an invariant, which ends it with a message",
-            Fault::Hang => "stop its main loop from turning",
-            Fault::SlowIpc => "take 100 ms for every message, for ten seconds",
-            Fault::Oom => "take memory until there is none",
-            Fault::DiskFull => "let none of its files grow any more",
-            Fault::CloseLifeline => "close its end of the socket to the supervisor",
-            Fault::CloseStdout => "close its standard output and error",
+            Fault::Kill => "End it with SIGKILL",
+            Fault::Stop => "Freeze it with SIGSTOP; its missing beats give it away",
+            Fault::Segv => "End it with SIGSEGV",
+            Fault::Panic => "Break an invariant, which ends it with a message",
+            Fault::Hang => "Stop its main loop from turning",
+            Fault::SlowIpc => "Take 100 ms for every message, for ten seconds",
+            Fault::Oom => "Take memory until there is none",
+            Fault::DiskFull => "Let none of its files grow any more",
+            Fault::CloseLifeline => "Close its end of the socket to the supervisor",
+            Fault::CloseStdout => "Close its standard output and error",
         }
     }
 }

@@ -125,8 +125,9 @@ impl Log {
 
     /// Returns the last lines, also those before the cut, and from then on counts them as seen.
     fn last_lines(&mut self, count: usize) -> io::Result<Vec<String>> {
-        let current = read_from(&self.path, 0)?;
-        self.seen = current.len() as u64;
+        let start = std::fs::metadata(&self.path)?.len().saturating_sub(MAX_FILE);
+        let current = read_from(&self.path, start)?;
+        self.seen = start + current.len() as u64;
         let mut bytes = read_from(&self.copy, 0).unwrap_or_default();
         bytes.extend(current);
         let mut last = VecDeque::new();
@@ -214,8 +215,14 @@ fn follow(
     let view = View::begin()?;
     let mut events = [0; 4096];
     loop {
-        let lines = log.new_lines().map_err(|error| cannot_read(&log.path, &error))?;
-        print(lines, module, format, screen)?;
+        // Until there are none: what is read at once has a bound.
+        loop {
+            let lines = log.new_lines().map_err(|error| cannot_read(&log.path, &error))?;
+            if lines.is_empty() {
+                break;
+            }
+            print(lines, module, format, screen)?;
+        }
         if view.wait(&[changes.as_fd()], None)? == Wake::Ended {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use ipc_proto::control::{AgentState, ModuleState};
 use crate::clock::{Span, Timestamp};
 use crate::report::{Cloud, ExitReport, LinkState, ModuleReport, Report};
 use crate::screen::{Paint, Style, harmless};
-use crate::table::{self, Cell, size};
+use crate::table::{self, Cell, counted, size};
 
 const HEADINGS: [&str; 9] =
     ["NAME", "STATE", "PID", "UPTIME", "RESTARTS", "LAST EXIT", "MEMORY", "CPU", "QUEUE"];
@@ -110,6 +110,10 @@ fn heading(report: &Report, now: Timestamp, style: Style) -> String {
     line(&mut text, format_args!("{node}"));
     let title = style.paint(Paint::Strong, "Cloud:");
     line(&mut text, format_args!("{title} {}", cloud(&report.cloud, now, style)));
+    if report.faults {
+        let warning = style.paint(Paint::Fair, "may be injected (supervisor.yaml)");
+        line(&mut text, format_args!("{} {warning}", style.paint(Paint::Strong, "Faults:")));
+    }
     text
 }
 
@@ -217,10 +221,6 @@ fn unknown() -> String {
 
 fn processor_time(seconds: f64) -> String {
     if seconds < 60.0 { format!("{seconds:.2}s") } else { Span::of(seconds).to_string() }
-}
-
-fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn quote(text: &mut String, lines: &[String]) {

@@ -85,6 +85,11 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
+/// Returns a number with what it counts.
+pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

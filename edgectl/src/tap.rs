@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::clock::{rfc3339, time_of_day};
 use crate::failure::Failure;
 use crate::screen::{Paint, Screen, Style, View, Wake, harmless};
-use crate::table::size;
+use crate::table::{counted, size};
 
 /// Shows records until nobody looks any more, or as many as wanted.
 pub(crate) fn run(
@@ -66,7 +66,7 @@ impl Tally {
     #[expect(clippy::print_stderr, reason = "the summary is no part of the output")]
     fn tell(&self) {
         let Self { shown, dropped, unreadable } = self;
-        let mut text = format!("{shown} records, {dropped} dropped");
+        let mut text = format!("{}, {dropped} dropped", counted(*shown, "record", "records"));
         if *unreadable > 0 {
             text.push_str(&format!(", {unreadable} of another version not shown"));
         }
@@ -133,7 +133,8 @@ fn line(record: &Record, style: Style) -> String {
     text.push(' ');
     text.push_str(&style.paint(paint, &happening));
     if record.dropped > 0 {
-        let lost = format!(" ({} records dropped before this one)", record.dropped);
+        let lost = counted(record.dropped, "record", "records");
+        let lost = format!(" ({lost} dropped before this one)");
         text.push_str(&style.paint(Paint::Fair, &lost));
     }
     text

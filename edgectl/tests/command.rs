@@ -212,7 +212,7 @@ fn a_tap_sums_up_at_ctrl_c() {
     interrupt(&child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(text(&output.stderr), "edgectl: 1 records, 2 dropped\n");
+    assert_eq!(text(&output.stderr), "edgectl: 1 record, 2 dropped\n");
     served.join().unwrap();
 }
 
