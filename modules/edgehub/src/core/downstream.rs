@@ -84,7 +84,12 @@ impl Downstream {
 }
 
 /// Makes the acknowledgement of a message (WIRE.md §4.6).
-pub(crate) fn acknowledgement(parent: MessageId, route: Route, id: MessageId, time: i64) -> Message {
+pub(crate) fn acknowledgement(
+    parent: MessageId,
+    route: Route,
+    id: MessageId,
+    time: i64,
+) -> Message {
     let route = Route { operation: ipc_proto::Operation::Response, ..route };
     let mut message = Message::new(id, time, route, Content::text("OK"));
     message.header.parent = Some(parent);

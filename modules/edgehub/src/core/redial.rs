@@ -97,7 +97,10 @@ mod tests {
         let pauses: Vec<_> = (0..9).map(|_| redial.failed(now, Failure::Other, 1.0)).collect();
         assert_eq!(pauses[..3], [FIRST, FIRST * 2, FIRST * 4]);
         assert_eq!(pauses[8], LONGEST);
-        assert!(redial.lost(now, Duration::from_secs(1), 1.0) >= LONGEST, "a short link is no link");
+        assert!(
+            redial.lost(now, Duration::from_secs(1), 1.0) >= LONGEST,
+            "a short link is no link"
+        );
         let after = redial.lost(now, STABLE, 1.0);
         assert_eq!(after, AFTER_LOSS, "a long one resets");
     }

@@ -248,11 +248,8 @@ impl Upstream {
 
     fn peek(&self) -> Option<Place> {
         let (urgent, bulk) = (self.urgent.first(), self.bulk.first());
-        let turn = if self.urgent_in_a_row >= URGENT_IN_A_ROW {
-            bulk.or(urgent)
-        } else {
-            urgent.or(bulk)
-        };
+        let turn =
+            if self.urgent_in_a_row >= URGENT_IN_A_ROW { bulk.or(urgent) } else { urgent.or(bulk) };
         turn.copied()
     }
 
@@ -352,6 +349,3 @@ impl Upstream {
         (waiting, self.items.len() - waiting)
     }
 }
-
-#[cfg(test)]
-mod tests;
