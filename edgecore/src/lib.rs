@@ -1,1 +1,77 @@
-//! .
+//! One file for all of the agent's processes, because processes that run one file share its text in
+//! memory (`docs/adr/0001-one-binary.md`). Which process it is to be is said by the name that it was
+//! started under, or by its first argument.
+
+mod arguments;
+mod config;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use arguments::{Command, UsageError};
+use ipc_proto::Module;
+
+/// The exit code for a command line that makes no sense.
+const USAGE: u8 = 2;
+
+/// Runs the process that the command line asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    let words: Vec<OsString> = words.collect();
+    let name = Path::new(&program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let first = words.first().and_then(|word| word.to_str()).unwrap_or_default();
+    if let Ok(module) = name.parse().or_else(|_| first.parse()) {
+        return run_module(module);
+    }
+    match arguments::parse(words) {
+        Ok((command, remarks)) => {
+            for remark in remarks {
+                say(&remark);
+            }
+            run(command)
+        }
+        Err(error) => {
+            let UsageError(text) = error;
+            say(&format!("edgecore: {text}; see 'edgecore --help'"));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Supervise(options) => supervisor::run(options),
+        Command::Convert { config, supervisor_config } => {
+            config::convert(&config, &supervisor_config)
+        }
+        Command::Print(text) => match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+    }
+}
+
+/// Runs one module. Each is an ordinary function of its own crate.
+fn run_module(module: Module) -> ExitCode {
+    match module {
+        Module::Metamanager => module_runtime::main(module, metamanager::run),
+        Module::Devicetwin => module_runtime::main(module, devicetwin::run),
+        Module::Edgehub => module_runtime::main(module, edgehub::run),
+        Module::Edged => module_runtime::main(module, edged::run),
+        Module::Eventbus => module_runtime::main(module, eventbus::run),
+        Module::Servicebus => module_runtime::main(module, servicebus::run),
+        Module::Taskmanager => module_runtime::main(module, taskmanager::run),
+        Module::Metaserver => module_runtime::main(module, metaserver::run),
+        Module::Edgestream => module_runtime::main(module, edgestream::run),
+        Module::Edgemesh => module_runtime::main(module, edgemesh::run),
+    }
+}
+
+/// Says a line on standard error, if anybody listens.
+fn say(line: &str) {
+    let _unheard = writeln!(std::io::stderr(), "{line}");
+}

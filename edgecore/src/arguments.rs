@@ -1,0 +1,190 @@
+//! The command line: KubeEdge's options, ours beside them, and the flags of Go's logger, which
+//! existing units carry and which mean nothing here.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use supervisor::Options;
+
+use crate::config::{defaults_text, minimal_text};
+
+const CONFIG: &str = "/etc/kubeedge/config/edgecore.yaml";
+const SUPERVISOR_CONFIG: &str = "/etc/kubeedge/config/supervisor.yaml";
+const RUNTIME_DIR: &str = "/run/edgecore";
+
+/// The KubeEdge release whose protocol and files this agent follows.
+const KUBEEDGE: &str = "v1.23.1";
+
+const HELP: &str = "\
+edgecore: the agent of a KubeEdge edge node
+
+Usage: edgecore [OPTION]...
+
+It runs in the foreground, as one supervisor and one process for each module.
+'edgectl status' shows them.
+
+Options:
+  --config FILE             KubeEdge's configuration
+                            [/etc/kubeedge/config/edgecore.yaml]
+  --supervisor-config FILE  what KubeEdge's has no room for; may be missing
+                            [/etc/kubeedge/config/supervisor.yaml]
+  --runtime-dir DIR         sockets, logs and the evidence of crashes
+                            [/run/edgecore]
+  --defaultconfig           print a configuration with every default, and end
+  --minconfig               print the configuration to begin with, and end
+  --version                 print the version, and end
+  --help                    print this, and end
+";
+
+/// The flags of Go's logger; those marked take a value.
+const LOGGER_FLAGS: &[(&str, bool)] = &[
+    ("v", true),
+    ("vmodule", true),
+    ("logtostderr", false),
+    ("alsologtostderr", false),
+    ("stderrthreshold", true),
+    ("log_dir", true),
+    ("log_file", true),
+    ("log_file_max_size", true),
+    ("log_backtrace_at", true),
+    ("skip_headers", false),
+    ("skip_log_headers", false),
+    ("add_dir_header", false),
+    ("one_output", false),
+];
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Run the agent.
+    Supervise(Options),
+    /// Read the configuration for the supervisor.
+    Convert { config: PathBuf, supervisor_config: PathBuf },
+    /// Print this and end.
+    Print(String),
+}
+
+/// A command line that makes no sense; the text says why.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UsageError(pub(crate) String);
+
+/// Reads the words behind the program's name. `--resume` is the supervisor's own: it stands where a
+/// reload executes the program again. The second value holds remarks for the operator.
+pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), UsageError> {
+    let mut config = PathBuf::from(CONFIG);
+    let mut supervisor_config = PathBuf::from(SUPERVISOR_CONFIG);
+    let mut runtime_dir = PathBuf::from(RUNTIME_DIR);
+    let mut resume = false;
+    let mut remarks = Vec::new();
+    let mut words = words.into_iter().peekable();
+    let convert = words.next_if(|word| word == "config").is_some();
+    while let Some(word) = words.next() {
+        let (name, attached) = split(&word)?;
+        let mut value = || {
+            let value = attached.clone().map(OsString::from).or_else(|| words.next());
+            value.map(PathBuf::from).ok_or_else(|| UsageError(format!("--{name} needs a value")))
+        };
+        match name.as_str() {
+            "config" => config = value()?,
+            "supervisor-config" => supervisor_config = value()?,
+            "runtime-dir" if !convert => runtime_dir = value()?,
+            "resume" if !convert => resume = true,
+            "defaultconfig" => return Ok((Command::Print(defaults_text()), remarks)),
+            "minconfig" => return Ok((Command::Print(minimal_text()), remarks)),
+            "version" => return Ok((Command::Print(version(attached.as_deref())), remarks)),
+            "help" | "h" => return Ok((Command::Print(HELP.to_owned()), remarks)),
+            name => match LOGGER_FLAGS.iter().find(|(flag, _)| *flag == name) {
+                Some((_, takes_value)) => {
+                    if *takes_value {
+                        value()?;
+                    }
+                    remarks.push(format!(
+                        "--{name} is passed over: logs are set by logLevel in supervisor.yaml"
+                    ));
+                }
+                None => return Err(UsageError(format!("unknown option --{name}"))),
+            },
+        }
+    }
+    let command = if convert {
+        Command::Convert { config, supervisor_config }
+    } else {
+        let runtime_dir = absolute(&runtime_dir)?;
+        Command::Supervise(Options { config, supervisor_config, runtime_dir, resume })
+    };
+    Ok((command, remarks))
+}
+
+/// Modules and their supervisor do not work in the folder that the command was given in.
+fn absolute(folder: &Path) -> Result<PathBuf, UsageError> {
+    std::path::absolute(folder)
+        .map_err(|error| UsageError(format!("--runtime-dir '{}': {error}", folder.display())))
+}
+
+/// Takes an option apart: its name without dashes, and what stands behind an equals sign.
+fn split(word: &OsString) -> Result<(String, Option<String>), UsageError> {
+    let shown = || word.to_string_lossy().chars().take(64).collect::<String>();
+    let text = word.to_str().ok_or_else(|| UsageError(format!("'{}' is no UTF-8", shown())))?;
+    let unexpected = || UsageError(format!("unexpected argument '{}'", shown()));
+    let option = text.strip_prefix("--").or_else(|| text.strip_prefix('-'));
+    let option = option.filter(|option| !option.is_empty()).ok_or_else(unexpected)?;
+    Ok(match option.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (option.to_owned(), None),
+    })
+}
+
+/// Returns what `--version` prints: KubeEdge's form, which its tools read; `raw` prints the same.
+fn version(_form: Option<&str>) -> String {
+    format!("KubeEdge {KUBEEDGE}+edgecore.{}\n", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<(Command, Vec<String>), UsageError> {
+        parse(line.split_whitespace().map(OsString::from).collect())
+    }
+
+    fn options(line: &str) -> (Options, Vec<String>) {
+        match parsed(line) {
+            Ok((Command::Supervise(options), remarks)) => (options, remarks),
+            other => panic!("expected to supervise, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_arguments_it_runs_on_kubeedges_files() {
+        let (options, remarks) = options("");
+        assert_eq!(options.config, Path::new(CONFIG));
+        assert_eq!(options.supervisor_config, Path::new(SUPERVISOR_CONFIG));
+        assert_eq!(options.runtime_dir, Path::new(RUNTIME_DIR));
+        assert!(!options.resume);
+        assert!(remarks.is_empty());
+    }
+
+    #[test]
+    fn values_may_stand_behind_a_space_or_an_equals_sign() {
+        let (options, _) = options("--config /a --supervisor-config=/b --runtime-dir /c");
+        assert_eq!(options.config, Path::new("/a"));
+        assert_eq!(options.supervisor_config, Path::new("/b"));
+        assert_eq!(options.runtime_dir, Path::new("/c"));
+    }
+
+    #[test]
+    fn the_flags_of_gos_logger_are_passed_over_with_a_word() {
+        let (_, remarks) = options("--logtostderr=true -v 4 --config /a");
+        assert_eq!(remarks.len(), 2);
+        assert!(remarks[1].starts_with("--v is passed over"), "{}", remarks[1]);
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        let reason = |line: &str| parsed(line).unwrap_err().0;
+        assert_eq!(reason("--frobnicate"), "unknown option --frobnicate");
+        assert_eq!(reason("--config"), "--config needs a value");
+        assert_eq!(reason("edgehubb"), "unexpected argument 'edgehubb'");
+        assert_eq!(reason("--"), "unexpected argument '--'");
+    }
+}

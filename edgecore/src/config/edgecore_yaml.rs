@@ -1,0 +1,205 @@
+//! `edgecore.yaml`: KubeEdge's own file (v1alpha2), read over KubeEdge's defaults. A key that is not
+//! known is passed over with a warning, as KubeEdge does; a value of the wrong type is an error.
+
+use ipc_proto::{Module, ModuleSet};
+use serde_json::{Map, Value, json};
+
+use super::defaults;
+use super::reader::{Place, Reader};
+
+const API_VERSION: &str = "edgecore.config.kubeedge.io/v1alpha2";
+const KIND: &str = "EdgeCore";
+
+/// Where keadm leaves a token for the first start (WIRE.md §3.4).
+const TOKEN_FILE: &str = "/etc/kubeedge/bootstrap-edgecore.conf";
+
+/// The file over the defaults, checked as far as the frame needs it.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) name: String,
+    /// The modules that the file enables.
+    pub(super) enabled: ModuleSet,
+    tree: Value,
+}
+
+/// Reads the file.
+pub(super) fn read(file: Value, reader: &mut Reader<'_>) -> Node {
+    let mut tree = defaults::tree();
+    let top = Place::default();
+    for (key, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+        match file.get(key) {
+            Some(Value::String(text)) if text == expected => {}
+            Some(other) => reader.wrong(&top.key(key), other, format_args!("\"{expected}\"")),
+            None => reader.error(format_args!("{key} is missing, expected \"{expected}\"")),
+        }
+    }
+    merge(&top, &mut tree, file, reader);
+    check(&tree, reader);
+    let name = text(&tree, "/modules/edged/hostnameOverride").to_owned();
+    let enabled = Module::ALL.into_iter().filter(|module| is_enabled(&tree, *module)).collect();
+    Node { name, enabled, tree }
+}
+
+/// Lays `over` onto `base`, key by key.
+fn merge(place: &Place, base: &mut Value, over: Value, reader: &mut Reader<'_>) {
+    match (base, over) {
+        (_, Value::Null) => {}
+        (Value::Object(base), Value::Object(over)) => {
+            let open = is_open(place);
+            for (key, value) in over {
+                let place = place.key(&key);
+                match base.get_mut(&key) {
+                    Some(known) => merge(&place, known, value, reader),
+                    None if open => drop(base.insert(key, value)),
+                    None => reader.warn(format_args!("{place} is unknown and passed over")),
+                }
+            }
+        }
+        (base, over) if is_like(base, &over) => *base = over,
+        (base, over) => reader.wrong(place, &over, type_name(base)),
+    }
+}
+
+/// Tells whether a table's keys are the operator's own.
+fn is_open(place: &Place) -> bool {
+    place.to_string().ends_with(".evictionHard")
+}
+
+/// Tells whether a value may stand where the default is `base`; no default takes anything.
+const fn is_like(base: &Value, value: &Value) -> bool {
+    matches!(
+        (base, value),
+        (Value::Null, _)
+            | (Value::Bool(_), Value::Bool(_))
+            | (Value::Number(_), Value::Number(_))
+            | (Value::String(_), Value::String(_))
+            | (Value::Array(_), Value::Array(_))
+    )
+}
+
+const fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "anything",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a table",
+    }
+}
+
+fn text<'a>(tree: &'a Value, pointer: &str) -> &'a str {
+    tree.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn flag(tree: &Value, pointer: &str) -> bool {
+    tree.pointer(pointer).and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// Checks the values that the frame itself relies on, and the ranges of numbers.
+fn check(tree: &Value, reader: &mut Reader<'_>) {
+    let top = Place::default().key("modules");
+    let name = text(tree, "/modules/edged/hostnameOverride");
+    if !defaults::is_node_name(name) {
+        let place = top.key("edged").key("hostnameOverride");
+        let expected = "a DNS subdomain: lower-case letters, digits, '-' and '.'";
+        reader.wrong(&place, &name.into(), expected);
+    }
+    let hub = top.key("edgeHub");
+    let websocket = flag(tree, "/modules/edgeHub/websocket/enable");
+    let quic = flag(tree, "/modules/edgeHub/quic/enable");
+    if websocket == quic {
+        let both = format!("{websocket} and {quic}");
+        let expected = "exactly one of websocket.enable and quic.enable to be true";
+        reader.error(format_args!("{hub} has websocket and quic at {both}, expected {expected}"));
+    }
+    let seconds = 1..=86_400;
+    let ranges = [
+        ("edgeHub", "heartbeat", seconds.clone()),
+        ("edgeHub", "messageQPS", 0..=1_000_000),
+        ("edgeHub", "messageBurst", 0..=1_000_000),
+        ("eventBus", "mqttQOS", 0..=2),
+        ("eventBus", "mqttMode", 0..=2),
+        ("metaManager", "remoteQueryTimeout", seconds.clone()),
+        ("serviceBus", "port", 1..=65_535),
+        ("serviceBus", "timeout", seconds),
+    ];
+    for (section, key, range) in ranges {
+        let value = tree.pointer(&format!("/modules/{section}/{key}"));
+        reader.number(&top.key(section).key(key), value, range);
+    }
+}
+
+fn is_enabled(tree: &Value, module: Module) -> bool {
+    let section = match module {
+        Module::Metamanager => "metaManager",
+        Module::Devicetwin => "deviceTwin",
+        Module::Edgehub => "edgeHub",
+        Module::Edged => "edged",
+        Module::Eventbus => "eventBus",
+        Module::Servicebus => "serviceBus",
+        Module::Taskmanager => "taskManager",
+        Module::Metaserver => "metaManager/metaServer",
+        Module::Edgestream => "edgeStream",
+        // KubeEdge's file has no room for it; supervisor.yaml enables it.
+        Module::Edgemesh => return false,
+    };
+    flag(tree, &format!("/modules/{section}/enable"))
+}
+
+impl Node {
+    /// Returns what a module is told: its own sections of the file, and nothing of the others.
+    pub(super) fn section(&self, module: Module) -> Value {
+        let sections: &[&str] = match module {
+            Module::Metamanager => &["database", "metaManager"],
+            Module::Devicetwin => &["deviceTwin"],
+            Module::Edgehub => &["edgeHub"],
+            Module::Edged => &["edged"],
+            Module::Eventbus => &["eventBus"],
+            Module::Servicebus => &["serviceBus"],
+            Module::Taskmanager => &["taskManager", "featureGates"],
+            Module::Metaserver => &["metaManager", "featureGates"],
+            Module::Edgestream => &["edgeStream"],
+            Module::Edgemesh => &[],
+        };
+        let get = |name: &str| {
+            self.tree.get(name).or_else(|| self.tree.get("modules")?.get(name)).cloned()
+        };
+        let mut config: Map<String, Value> = sections
+            .iter()
+            .map(|name| ((*name).to_owned(), get(name).unwrap_or(Value::Null)))
+            .collect();
+        config.insert("node".to_owned(), json!(self.name));
+        if module == Module::Edgehub {
+            config.insert("tokenFile".to_owned(), json!(TOKEN_FILE));
+        }
+        Value::Object(config)
+    }
+
+    /// Returns the folders that a module writes in.
+    pub(super) fn writable(&self, module: Module) -> Vec<Box<str>> {
+        let files: &[&str] = match module {
+            Module::Metamanager => &["/database/dataSource"],
+            Module::Devicetwin => &["/modules/deviceTwin/dmiSockPath"],
+            Module::Edgehub => &[
+                "/modules/edgeHub/tlsCaFile",
+                "/modules/edgeHub/tlsCertFile",
+                "/modules/edgeHub/tlsPrivateKeyFile",
+            ],
+            Module::Edged
+            | Module::Eventbus
+            | Module::Servicebus
+            | Module::Taskmanager
+            | Module::Metaserver
+            | Module::Edgestream
+            | Module::Edgemesh => &[],
+        };
+        let folder = |pointer: &&str| {
+            let (folder, _) = text(&self.tree, pointer).rsplit_once('/')?;
+            (!folder.is_empty()).then(|| folder.into())
+        };
+        let mut folders: Vec<Box<str>> = files.iter().filter_map(folder).collect();
+        folders.dedup();
+        folders
+    }
+}
