@@ -1,0 +1,101 @@
+//! Numbers: what a message between two modules costs beside the bare socket under it, how long a
+//! module is away when it is killed, and what the whole takes of the machine when it is idle.
+//!
+//! Everything that is compared is measured in the same run, in turns, so that a busy machine makes
+//! both slower and leaves the ratio.
+
+mod bare;
+mod footprint;
+mod ipc;
+mod recovery;
+mod report;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+pub use report::{Report, Row};
+
+/// Rounds of which least, middle and greatest are told.
+pub const ROUNDS: usize = 5;
+
+/// A part of the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Messages between two processes.
+    Ipc,
+    /// From a kill to readiness.
+    Recovery,
+    /// Memory, processor time and size.
+    Footprint,
+}
+
+impl Part {
+    /// All parts, in the order in which they are run.
+    pub const ALL: [Self; 3] = [Self::Ipc, Self::Recovery, Self::Footprint];
+
+    /// Returns the word for it on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ipc => "ipc",
+            Self::Recovery => "recovery",
+            Self::Footprint => "footprint",
+        }
+    }
+
+    fn run(self) -> Result<Vec<Row>> {
+        match self {
+            Self::Ipc => ipc::run(),
+            Self::Recovery => recovery::run(),
+            Self::Footprint => footprint::run(),
+        }
+    }
+}
+
+/// Measures these parts.
+///
+/// # Errors
+/// When one of them cannot be run.
+pub fn run(parts: &[Part]) -> Result<Report> {
+    let mut rows = Vec::new();
+    for part in parts {
+        rows.extend(part.run().with_context(|| format!("cannot measure {}", part.name()))?);
+    }
+    Ok(Report { rows })
+}
+
+/// The other process of a measurement: this program, run once more with a role to play.
+///
+/// # Errors
+/// When the role is unknown or its socket breaks.
+pub fn play(role: &str, folder: &Path) -> Result<()> {
+    match role {
+        ipc::ROLE => ipc::play(folder),
+        bare::ROLE => bare::play(folder),
+        bare::TOKIO_ROLE => bare::play_tokio(folder),
+        other => bail!("unknown role '{other}'"),
+    }
+}
+
+/// The other process; it ends when dropped.
+#[derive(Debug)]
+struct Partner(Child);
+
+impl Partner {
+    /// Runs this program in a role.
+    fn start(role: &str, folder: &Path) -> Result<Self> {
+        let program = std::env::current_exe().context("cannot find the running program")?;
+        let mut command = Command::new(program);
+        command.args(["play", role]).arg(folder).stdin(Stdio::null()).stdout(Stdio::null());
+        command.spawn().map(Self).context("cannot run the other process")
+    }
+}
+
+impl Drop for Partner {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}

@@ -1,0 +1,55 @@
+//! What the whole takes of the machine when nothing happens, in the configuration that is shipped.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::Row;
+use crate::rig::{Setup, binaries, process};
+
+/// How long processor time is watched.
+const SAMPLE: Duration = Duration::from_secs(20);
+
+/// Measures.
+pub(super) fn run() -> Result<Vec<Row>> {
+    let rig = Setup::new()?.with(json!({"faults": false})).start()?;
+    let supervisor = rig.supervisor_pid();
+    let mut all = process::children(supervisor);
+    all.push(supervisor);
+    let used = || all.iter().filter_map(|&pid| process::cpu_seconds(pid)).sum::<f64>();
+    let (begin, before) = (Instant::now(), used());
+    while begin.elapsed() < SAMPLE {
+        std::thread::park_timeout(SAMPLE.saturating_sub(begin.elapsed()));
+    }
+    let minute = (used() - before) * 60.0 / begin.elapsed().as_secs_f64();
+    // memory comes last: what was taken for the start has been given back by then, or never is
+    let pss = all.iter().map(|&pid| kib(pid, &["Pss"])).sum::<Result<f64>>()?;
+    let private = |pid| kib(pid, &["Private_Clean", "Private_Dirty"]);
+    let modules = all.iter().filter(|&&pid| pid != supervisor).map(|&pid| private(pid));
+    let modules = modules.collect::<Result<Vec<_>>>()?;
+    let mut rows = vec![
+        Row::of(format!("PSS of all {} processes, idle", all.len()), "MiB", &[pss / 1024.0])
+            .target("≤ 8"),
+        Row::of("private memory of the supervisor", "MiB", &[private(supervisor)? / 1024.0])
+            .target("≤ 0.6"),
+        Row::of("private memory of a module", "KiB", &modules),
+        Row::of("processor time of all, per idle minute", "s", &[minute]),
+    ];
+    for program in ["edgecore", "edgectl"] {
+        let length = fs::metadata(binaries::program(program)?)?.len();
+        let kib = f64::from(u32::try_from(length / 1024).context("a program of 4 TiB")?);
+        rows.push(Row::of(format!("size of {program}"), "MiB", &[kib / 1024.0]));
+    }
+    Ok(rows)
+}
+
+/// Sums fields of `/proc/<pid>/smaps_rollup`, in KiB.
+fn kib(pid: u32, fields: &[&str]) -> Result<f64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let values = text.lines().filter_map(|line| line.split_once(':'));
+    let values = values.filter(|(field, _)| fields.contains(field));
+    values.map(|(_, value)| Ok(value.trim().trim_end_matches(" kB").parse::<f64>()?)).sum()
+}

@@ -1,0 +1,87 @@
+//! The table of numbers.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// All that was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// In the order in which they were measured.
+    pub rows: Vec<Row>,
+}
+
+/// One thing that was measured several times.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What.
+    pub name: String,
+    /// In which unit.
+    pub unit: &'static str,
+    /// The least value.
+    pub min: f64,
+    /// The value in the middle.
+    pub median: f64,
+    /// The greatest value.
+    pub max: f64,
+    /// What it should be, where that was said.
+    pub target: Option<&'static str>,
+}
+
+impl Row {
+    /// Sums up values, of which there has to be one at least.
+    pub(super) fn of(name: impl Into<String>, unit: &'static str, values: &[f64]) -> Self {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+        let (median, max) = (at(sorted.len() / 2), at(sorted.len().saturating_sub(1)));
+        Self { name: name.into(), unit, min: at(0), median, max, target: None }
+    }
+
+    /// Says what it should be.
+    pub(super) fn target(self, target: &'static str) -> Self {
+        Self { target: Some(target), ..self }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+        let heading = ["min", "median", "max"];
+        writeln!(f, "{:width$} {:>11} {:>11} {:>11}", "", heading[0], heading[1], heading[2])?;
+        for Row { name, unit, min, median, max, target } in &self.rows {
+            let [min, median, max] = [min, median, max].map(|value| number(*value));
+            write!(f, "{name:width$} {min:>11} {median:>11} {max:>11} {unit}")?;
+            match target {
+                Some(target) => writeln!(f, " (target {target})")?,
+                None => writeln!(f)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a value with as many digits as say something.
+fn number(value: f64) -> String {
+    match value {
+        value if value >= 1000.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_tells_least_middle_and_greatest() {
+        let row = Row::of("x", "ms", &[3.0, 1.0, 2.0]);
+        assert_eq!([row.min, row.median, row.max], [1.0, 2.0, 3.0]);
+        let text = Report { rows: vec![row.target("≤ 5")] }.to_string();
+        assert!(
+            text.ends_with("x        1.00        2.00        3.00 ms (target ≤ 5)\n"),
+            "{text}"
+        );
+    }
+}

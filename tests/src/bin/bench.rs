@@ -1,0 +1,68 @@
+//! `bench [PART...] [-o json]`: numbers of the shipped binary and of messages between two processes.
+//! They mean something in a release build only.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use edgecore_tests::bench::{Part, play, run};
+
+#[expect(clippy::print_stderr, reason = "a program for a terminal")]
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["play", role, folder] => play(role, Path::new(folder)),
+        ref arguments => match parse(arguments) {
+            Ok((parts, json)) => measure(&parts, json),
+            Err(error) => {
+                eprintln!("bench: {error:#}");
+                return ExitCode::from(2);
+            }
+        },
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads the arguments: which parts, and whether as JSON.
+fn parse(arguments: &[&str]) -> Result<(Vec<Part>, bool)> {
+    let mut parts = Vec::new();
+    let mut json = false;
+    let mut arguments = arguments.iter();
+    while let Some(&argument) = arguments.next() {
+        match argument {
+            "-o" => match arguments.next() {
+                Some(&"json") => json = true,
+                Some(&"text") => json = false,
+                other => bail!("-o {}, expected text or json", other.unwrap_or(&"")),
+            },
+            name => {
+                let found = Part::ALL.into_iter().find(|part| part.name() == name);
+                let names = Part::ALL.map(Part::name).join(", ");
+                parts.push(found.with_context(|| {
+                    format!("unknown part '{name}', expected some of {names}, and -o json")
+                })?);
+            }
+        }
+    }
+    Ok((if parts.is_empty() { Part::ALL.to_vec() } else { parts }, json))
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
+fn measure(parts: &[Part], json: bool) -> Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("bench: this is no release build, its numbers mean little");
+    }
+    let report = run(parts)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
