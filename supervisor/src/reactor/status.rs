@@ -1,0 +1,112 @@
+//! The state of everything, put together when somebody asks. Nothing here waits for a module.
+
+use ipc_proto::Module;
+use ipc_proto::control::{AgentState, ModuleState, ModuleStatus, Status};
+
+use super::Reactor;
+use crate::child::{Cause, Phase};
+use crate::{clock, evidence};
+
+impl Reactor {
+    /// Returns the state of everything.
+    pub(super) fn status(&mut self) -> Status {
+        self.wall.adjust();
+        let uptime = clock::now().saturating_sub(self.started);
+        Status {
+            node: self.config.node.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: self.state(),
+            uptime_seconds: std::time::Duration::from_millis(uptime).as_secs_f64(),
+            pid: std::process::id(),
+            reloads: self.reloads,
+            not_in_force: self.not_in_force.clone(),
+            faults: self.config.faults,
+            modules: Module::ALL.map(|module| self.module_status(module)).into(),
+        }
+    }
+
+    /// Returns the state of everything in one line, for the service manager.
+    pub(super) fn summary(&self) -> String {
+        let enabled = self.fleet.enabled();
+        let those = |state| enabled.iter().filter(move |m| self.module_state(*m) == state);
+        let running = those(ModuleState::Running).count();
+        let mut summary = match self.state() {
+            AgentState::Running => format!("{running} modules run"),
+            AgentState::Stopping => format!("stopping, {running} modules still run"),
+            AgentState::Degraded => {
+                format!("{running} of {} modules run", enabled.iter().count())
+            }
+        };
+        let held: Vec<&str> = those(ModuleState::Held).map(Module::name).collect();
+        if !held.is_empty() {
+            summary.push_str("; held: ");
+            summary.push_str(&held.join(", "));
+        }
+        summary
+    }
+
+    fn state(&self) -> AgentState {
+        let well = |module| {
+            matches!(self.module_state(module), ModuleState::Running | ModuleState::Stopped)
+        };
+        if self.fleet.stopping() {
+            AgentState::Stopping
+        } else if self.fleet.enabled().iter().all(well) {
+            AgentState::Running
+        } else {
+            AgentState::Degraded
+        }
+    }
+
+    fn module_state(&self, module: Module) -> ModuleState {
+        let child = self.fleet.child(module);
+        if !self.fleet.enabled().contains(module) {
+            return ModuleState::Disabled;
+        }
+        match child.phase() {
+            Phase::Running { .. } => ModuleState::Running,
+            _ if !child.wanted() => ModuleState::Stopped,
+            Phase::Pausing { .. } if child.held() => ModuleState::Held,
+            Phase::Pausing { .. }
+            | Phase::Ending { cause: Cause::Hang | Cause::LifelineLost, .. } => {
+                ModuleState::Backoff
+            }
+            Phase::Down
+            | Phase::Waiting
+            | Phase::Spawning
+            | Phase::Starting { .. }
+            | Phase::Ending { cause: Cause::Requested, .. } => ModuleState::Starting,
+        }
+    }
+
+    fn module_status(&self, module: Module) -> ModuleStatus {
+        let child = self.fleet.child(module);
+        let process = self.process(module);
+        let report = process.and_then(|process| process.report.as_deref());
+        let next_start = match child.phase() {
+            Phase::Pausing { until } => Some(self.wall.of(until)),
+            Phase::Down
+            | Phase::Waiting
+            | Phase::Spawning
+            | Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Ending { .. } => None,
+        };
+        let cgroup = self.groups.as_ref().map(|groups| groups.path(module));
+        ModuleStatus {
+            name: module,
+            state: self.module_state(module),
+            pid: child.pid(),
+            since: self.wall.of(child.since()),
+            restarts: child.restarts(),
+            last_exit: evidence::load(&self.folder.evidence(module)),
+            next_start,
+            load: process.map(|process| process.load).unwrap_or_default(),
+            // A report that is no JSON is the module's fault, and no reason to hide its state.
+            report: report.and_then(|json| serde_json::from_slice(json).ok()),
+            confinement: process.and_then(|process| process.confinement.clone()),
+            cgroup: cgroup.map(|path| path.to_string_lossy().into_owned()),
+            memory_max: self.config.of(module).memory_max,
+        }
+    }
+}
