@@ -118,7 +118,6 @@ impl Report {
         };
         let own = used(Some(status.pid));
         let cloud = Cloud::of(&status.modules);
-        let not_in_force = not_in_force(&status);
         let modules: Vec<_> = status
             .modules
             .into_iter()
@@ -135,7 +134,7 @@ impl Report {
             pss_bytes: modules.iter().map(|module| module.pss_bytes).chain([own.pss]).sum(),
             cloud,
             modules,
-            not_in_force,
+            not_in_force: status.not_in_force,
             supervisor: SupervisorReport {
                 pid: status.pid,
                 pss_bytes: own.pss,
@@ -193,31 +192,6 @@ impl From<LastExit> for ExitReport {
         let LastExit { reason, at, pid, last_lines } = exit;
         Self { reason, at: Timestamp(at), pid, last_lines }
     }
-}
-
-/// Returns the supervisor's sentences, then those of the modules, each once with who says it.
-pub(crate) fn not_in_force(status: &Status) -> Vec<String> {
-    let mut said: Vec<(&str, Vec<&str>)> = Vec::new();
-    for module in &status.modules {
-        for sentence in module.confinement.iter().flat_map(|found| &found.not_in_force) {
-            if status.not_in_force.iter().any(|known| known == &**sentence) {
-                continue;
-            }
-            match said.iter_mut().find(|(known, _)| *known == &**sentence) {
-                Some((_, who)) => who.push(module.name.name()),
-                None => said.push((sentence, vec![module.name.name()])),
-            }
-        }
-    }
-    let confined = status.modules.iter().filter(|module| module.confinement.is_some()).count();
-    let of_modules = said.into_iter().map(|(sentence, who)| {
-        if who.len() == confined && confined > 1 {
-            sentence.to_owned()
-        } else {
-            format!("{sentence} ({})", who.join(", "))
-        }
-    });
-    status.not_in_force.iter().cloned().chain(of_modules).collect()
 }
 
 #[cfg(test)]

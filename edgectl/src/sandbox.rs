@@ -11,7 +11,6 @@ use serde::Serialize;
 use crate::cli::{Format, Output};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::report::not_in_force;
 use crate::screen::{Paint, Screen, Style, harmless};
 use crate::table::{self, Cell, size};
 
@@ -84,12 +83,11 @@ pub(crate) fn run(output: &Output, client: &Client, screen: &mut Screen) -> Resu
 fn text(status: &Status, style: Style) -> String {
     let rows: Vec<_> = status.modules.iter().map(row).collect();
     let mut text = table::render(HEADINGS, &rows, style);
-    let missing = not_in_force(status);
-    if !missing.is_empty() {
+    if !status.not_in_force.is_empty() {
         writeln!(text, "\n{}", style.paint(Paint::Strong, "Not in force:"))
             .expect("a string takes what is written");
-        for sentence in missing {
-            writeln!(text, "  {}", harmless(&sentence)).expect("a string takes what is written");
+        for sentence in &status.not_in_force {
+            writeln!(text, "  {}", harmless(sentence)).expect("a string takes what is written");
         }
     }
     text
@@ -129,13 +127,14 @@ fn memory_bound(module: &ModuleStatus, found: &Confinement) -> Option<String> {
     by_group.or_else(|| Some(format!("{} (address space)", size(found.address_space?))))
 }
 
-/// Returns the names of capabilities, of which there are few or all.
+/// Returns the names of capabilities, or of those that are missing where these are fewer.
 fn capabilities(mask: u64) -> String {
-    let names = names(mask);
-    match names.len() {
-        0 => String::from("none"),
-        count if count >= CAPABILITIES.len() => String::from("all"),
-        _ => names.join(","),
+    let missing = names(!mask & ((1 << CAPABILITIES.len()) - 1));
+    match (names(mask), missing) {
+        (held, _) if held.is_empty() => String::from("none"),
+        (_, missing) if missing.is_empty() => String::from("all"),
+        (held, missing) if missing.len() < held.len() => format!("all but {}", missing.join(",")),
+        (held, _) => held.join(","),
     }
 }
 
@@ -180,7 +179,7 @@ impl Sandbox {
     fn of(status: &Status) -> Self {
         Self {
             modules: status.modules.iter().map(Confined::from).collect(),
-            not_in_force: not_in_force(status),
+            not_in_force: status.not_in_force.clone(),
         }
     }
 }

@@ -42,7 +42,9 @@ pub(crate) fn run(
         }
         if !open {
             tally.tell();
-            return Err(Failure::Failed("edgecore ended the tap: it stops or reloads".into()));
+            return Err(Failure::Failed(
+                "edgecore ended the tap, which it does when it stops".into(),
+            ));
         }
         if view.wait(&[records.as_fd(), control.as_fd()], None)? == Wake::Ended {
             break;

@@ -108,7 +108,7 @@ pub(crate) fn status() -> Status {
         uptime_seconds: 60.5,
         pid: 10,
         reloads: 0,
-        not_in_force: vec!["cgroup v2 is not writable".into()],
+        not_in_force: vec!["no control groups".into(), "edged: the kernel has no Landlock".into()],
         faults: false,
         modules: vec![
             ModuleStatus {

@@ -198,7 +198,7 @@ fn a_tap_shows_all_that_came_before_the_supervisor_left() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(text(&output.stdout).lines().count(), 2);
     let message = text(&output.stderr);
-    assert!(message.ends_with("edgectl: edgecore ended the tap: it stops or reloads\n"));
+    assert!(message.ends_with("edgectl: edgecore ended the tap, which it does when it stops\n"));
     served.join().unwrap();
 }
 

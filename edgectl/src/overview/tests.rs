@@ -16,8 +16,8 @@ eventbus  held      -    -       7         signal 6, 2s ago     -       -      0
 edgemesh  disabled  -    -       0         -                    -       -      0/0
 
 Not in force:
-  cgroup v2 is not writable
-  the kernel has no Landlock
+  no control groups
+  edged: the kernel has no Landlock
 
 eventbus keeps dying and is held: signal 6, 2s ago, next try in 28s
   | panicked at \u{1b}[2Jcore.rs:7

@@ -68,8 +68,8 @@ const EXPECTED: &str = r#"{
     }
   ],
   "notInForce": [
-    "cgroup v2 is not writable",
-    "the kernel has no Landlock"
+    "no control groups",
+    "edged: the kernel has no Landlock"
   ],
   "supervisor": {
     "pid": 10,
@@ -118,17 +118,5 @@ fn a_report_of_other_fields_is_told_and_not_taken_for_a_link() {
     assert!(
         problem.starts_with("edgehub's report is not understood: unknown variant"),
         "{problem}"
-    );
-}
-
-#[test]
-fn sentences_are_said_once_with_who_says_them() {
-    let mut status = status();
-    let confinement = status.modules[0].confinement.as_mut().unwrap();
-    confinement.not_in_force.push("no user edgecore".into());
-    confinement.not_in_force.push("cgroup v2 is not writable".into());
-    assert_eq!(
-        not_in_force(&status),
-        ["cgroup v2 is not writable", "the kernel has no Landlock", "no user edgecore (edgehub)"]
     );
 }
