@@ -63,11 +63,10 @@ pub fn short_files(file: &File) -> Complaints {
 
 /// Counts the lines of `#[cfg(test)]` modules that stand in the file itself.
 fn inline_tests(file: &File) -> usize {
-    let modules = parse(file).items.into_iter().filter_map(|item| match item {
-        syn::Item::Mod(module) if is_test(&module.attrs) && module.content.is_some() => {
-            Some(lines(module.span()))
-        }
-        _ => None,
+    let items = parse(file).items.into_iter();
+    let modules = items.filter_map(|item| {
+        let syn::Item::Mod(module) = item else { return None };
+        (is_test(&module.attrs) && module.content.is_some()).then(|| lines(module.span()))
     });
     modules.sum()
 }
@@ -342,7 +341,7 @@ mod tests {
         let manifest = file("Cargo.toml", "");
         let shell = file("src/lib.rs", "pub async fn run(context: Context) {}");
         assert_eq!(module_shape(&[manifest.clone(), shell.clone()]), [""; 0]);
-        assert_eq!(module_shape(&[manifest.clone()]).len(), 1);
+        assert_eq!(module_shape(std::slice::from_ref(&manifest)).len(), 1);
         assert_eq!(module_shape(&[manifest.clone(), file("src/lib.rs", "")]).len(), 1);
         assert_eq!(module_shape(&[manifest, shell, file("src/core/mod.rs", "")]).len(), 1);
     }
