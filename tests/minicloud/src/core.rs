@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipc_proto::{Content, Group, Message, Resource, Route};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::cluster::{Change, Cluster, fields, version_of};
 use self::downstream::Notice;
@@ -118,6 +118,43 @@ impl Cloud {
     /// A node's socket is open.
     pub fn connect(&mut self, now: Time, id: SessionId, node: &str, out: &mut Vec<Effect>) {
         self.hub.connect(now, id, node, out);
+    }
+
+    /// The cloud's processes died and are back: sessions and what was queued are gone, the
+    /// informers start anew, and nobody remembers when leases were renewed.
+    pub fn restart(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.hub.restart();
+        self.renewed.clear();
+        self.cluster.announce();
+        self.settle(now, out);
+    }
+
+    /// Returns the certificate requests that nobody has signed or refused: key and request (PEM in
+    /// base64).
+    #[must_use]
+    pub fn unsigned(&self) -> Vec<(Key, String)> {
+        let open = |csr: &Value| {
+            csr["status"].get("certificate").is_none() && csr["status"].get("conditions").is_none()
+        };
+        let requests = self.cluster.of_kind("certificatesigningrequest");
+        let unsigned = requests.filter(|(_, csr)| open(csr));
+        let text = |csr: &Value| csr["spec"]["request"].as_str().unwrap_or_default().to_owned();
+        unsigned.map(|(key, csr)| (key.clone(), text(csr))).collect()
+    }
+
+    /// Stores what became of a certificate request: the certificate (PEM in base64) or a refusal.
+    pub fn certify(&mut self, now: Time, key: &Key, certificate: Option<&str>) {
+        let word = if certificate.is_some() { "Approved" } else { "Denied" };
+        let condition = json!({"type": word, "status": "True", "reason": "AutoApproved",
+            "lastUpdateTime": now.text()});
+        let edit = |csr: &mut Value| {
+            let status = fields(fields(csr).entry("status").or_insert(Value::Null));
+            status.insert("conditions".to_owned(), json!([condition]));
+            if let Some(certificate) = certificate {
+                status.insert("certificate".to_owned(), certificate.into());
+            }
+        };
+        self.cluster.modify(key, edit).ok();
     }
 
     /// A socket is closed.

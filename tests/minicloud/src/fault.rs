@@ -1,8 +1,5 @@
 //! Faults on command: what a test can do to the cloud and to its links.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
 use ipc_proto::Message;
 use serde::Deserialize;
 
@@ -104,72 +101,59 @@ impl Garbage {
     }
 }
 
-/// The faults of one link, and what they do to the messages that pass.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Link {
-    drops: Vec<(bool, u32, String)>,
-    /// By how much messages to the node are late.
-    pub(crate) delay: Duration,
-    /// The pieces in which messages to the node come.
-    pub(crate) pieces: Option<(usize, Duration)>,
+/// Messages that are to be lost.
+#[derive(Clone, Debug)]
+struct Drops {
+    up: bool,
+    left: u32,
+    resource: String,
+}
+
+/// The faults that decide about single messages of one link: which are lost, which change places.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    drops: Vec<Drops>,
     reorder: bool,
     held: Option<Message>,
 }
 
-impl Link {
-    /// Takes up a fault that concerns messages; others are the socket's.
+/// The most rules about lost messages that a link keeps.
+const MAX_DROPS: usize = 64;
+
+impl Losses {
+    /// Takes up a fault; those that concern no single message are not its business.
     pub(crate) fn set(&mut self, fault: &Fault) {
-        match fault {
-            Fault::Drop { count, up, resource } => {
-                self.drops.push((*up, *count, resource.clone()));
-            }
-            Fault::Delay { millis } => self.delay = Duration::from_millis(*millis),
-            Fault::Slow { piece, millis } => {
-                self.pieces = Some(((*piece).max(1), Duration::from_millis(*millis)));
-            }
-            Fault::Reorder => self.reorder = true,
-            Fault::Heal => {
-                let held = self.held.take();
-                *self = Self { held, ..Self::default() };
-            }
-            Fault::Garbage { .. }
-            | Fault::HalfOpen
-            | Fault::Close
-            | Fault::Restart { .. }
-            | Fault::ExpiredServerCertificate { .. }
-            | Fault::ExpiredNodeCertificates { .. }
-            | Fault::RefuseTokens { .. } => {}
+        if let Fault::Drop { count, up, resource } = fault
+            && self.drops.len() < MAX_DROPS
+        {
+            self.drops.push(Drops { up: *up, left: *count, resource: resource.clone() });
+        }
+        self.reorder |= *fault == Fault::Reorder;
+        if *fault == Fault::Heal {
+            self.drops.clear();
+            self.reorder = false;
         }
     }
 
     /// Tells whether a message is lost.
-    pub(crate) fn loses(&mut self, up: bool, message: &Message) -> bool {
+    pub(crate) fn takes(&mut self, up: bool, message: &Message) -> bool {
+        self.drops.retain(|drop| drop.left > 0);
         let resource = message.route.resource.to_string();
-        let hit = |(way, count, prefix): &mut (bool, u32, String)| {
-            *way == up && *count > 0 && resource.starts_with(prefix.as_str())
-        };
-        let Some((_, count, _)) = self.drops.iter_mut().find_map(|drop| hit(drop).then_some(drop))
-        else {
-            return false;
-        };
-        *count -= 1;
-        self.drops.retain(|(_, count, _)| *count > 0);
-        true
+        let hit = |drop: &&mut Drops| drop.up == up && resource.starts_with(&drop.resource);
+        let drop = self.drops.iter_mut().find(hit);
+        drop.map(|drop| drop.left -= 1).is_some()
     }
 
-    /// Takes a message to the node and returns what is sent now.
-    pub(crate) fn outgoing(&mut self, message: Message) -> VecDeque<Message> {
-        let mut out = VecDeque::new();
-        if self.loses(false, &message) {
-            return out;
+    /// Takes a message to the node and returns what is sent now, in order.
+    pub(crate) fn outgoing(&mut self, message: Message) -> Vec<Message> {
+        if self.takes(false, &message) {
+            return Vec::new();
         }
         if std::mem::take(&mut self.reorder) {
             self.held = Some(message);
-            return out;
+            return Vec::new();
         }
-        out.push_back(message);
-        out.extend(self.held.take());
-        out
+        std::iter::once(message).chain(self.held.take()).collect()
     }
 }
 
@@ -187,27 +171,27 @@ mod tests {
         Message::new(MessageId::parse(id), 0, route, Content::NULL)
     }
 
-    fn ids(link: &mut Link, id: &str, resource: &str) -> Vec<String> {
-        let out = link.outgoing(message(id, resource));
+    fn ids(losses: &mut Losses, id: &str, resource: &str) -> Vec<String> {
+        let out = losses.outgoing(message(id, resource));
         out.iter().map(|message| message.header.id.to_string()).collect()
     }
 
     #[test]
     fn drops_are_counted_and_chosen() {
-        let mut link = Link::default();
+        let mut losses = Losses::default();
         let fault = r#"{"fault": "drop", "count": 1, "resource": "default/pod/"}"#;
-        link.set(&serde_json::from_str(fault).unwrap());
-        assert_eq!(ids(&mut link, "1", "default/configmap/c"), ["1"]);
-        assert!(ids(&mut link, "2", "default/pod/p").is_empty());
-        assert_eq!(ids(&mut link, "3", "default/pod/p"), ["3"]);
+        losses.set(&serde_json::from_str(fault).unwrap());
+        assert_eq!(ids(&mut losses, "1", "default/configmap/c"), ["1"]);
+        assert!(ids(&mut losses, "2", "default/pod/p").is_empty());
+        assert_eq!(ids(&mut losses, "3", "default/pod/p"), ["3"]);
     }
 
     #[test]
     fn reordering_swaps_two() {
-        let mut link = Link::default();
-        link.set(&Fault::Reorder);
-        assert!(ids(&mut link, "1", "default/pod/p").is_empty());
-        assert_eq!(ids(&mut link, "2", "default/pod/p"), ["2", "1"]);
-        assert_eq!(ids(&mut link, "3", "default/pod/p"), ["3"]);
+        let mut losses = Losses::default();
+        losses.set(&Fault::Reorder);
+        assert!(ids(&mut losses, "1", "default/pod/p").is_empty());
+        assert_eq!(ids(&mut losses, "2", "default/pod/p"), ["2", "1"]);
+        assert_eq!(ids(&mut losses, "3", "default/pod/p"), ["3"]);
     }
 }

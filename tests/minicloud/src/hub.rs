@@ -3,3 +3,4 @@
 
 pub mod admission;
 pub mod core;
+pub(crate) mod socket;

@@ -4,11 +4,12 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use ring::{digest, hmac};
 use serde_json::{Value, json};
 
+use crate::shared::Shared;
 use crate::time::Time;
 
 /// Signs claims as a JWT with HS256.
 #[must_use]
-pub fn sign(key: &[u8], claims: &Value) -> String {
+pub(crate) fn sign(key: &[u8], claims: &Value) -> String {
     let header = BASE64URL_NOPAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
     let claims = BASE64URL_NOPAD.encode(claims.to_string().as_bytes());
     let signed = format!("{header}.{claims}");
@@ -18,7 +19,7 @@ pub fn sign(key: &[u8], claims: &Value) -> String {
 
 /// Why a token is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
+pub(crate) enum TokenError {
     /// Not three parts, or not of this cloud.
     #[error("Invalid authorization token")]
     Invalid,
@@ -31,7 +32,7 @@ pub enum TokenError {
 ///
 /// # Errors
 /// [`TokenError`] when the signature is not by `key`, or `exp` is not after `now`.
-pub fn verify(key: &[u8], now: Time, token: &str) -> Result<(), TokenError> {
+pub(crate) fn verify(key: &[u8], now: Time, token: &str) -> Result<(), TokenError> {
     let (signed, tag) = token.rsplit_once('.').ok_or(TokenError::Invalid)?;
     let tag = BASE64URL_NOPAD.decode(tag.as_bytes()).map_err(|_| TokenError::Invalid)?;
     let key = hmac::Key::new(hmac::HMAC_SHA256, key);
@@ -47,9 +48,15 @@ pub fn verify(key: &[u8], now: Time, token: &str) -> Result<(), TokenError> {
 /// recognises the cloud, and a JWT signed with the authority's key, by which the cloud recognises
 /// it.
 #[must_use]
-pub fn bootstrap(ca_der: &[u8], ca_key: &[u8], expires: Time) -> String {
+pub(crate) fn bootstrap(ca_der: &[u8], ca_key: &[u8], expires: Time) -> String {
     let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, ca_der).as_ref());
     format!("{hash}.{}", sign(ca_key, &json!({"exp": expires.millis() / 1000})))
+}
+
+/// Returns a bootstrap token that is valid from now on.
+pub(crate) fn fresh(shared: &Shared) -> String {
+    let expires = shared.clock.now().after(shared.token_life);
+    bootstrap(shared.authority.der(), shared.authority.key_der(), expires)
 }
 
 #[cfg(test)]

@@ -67,11 +67,21 @@ impl Cluster {
         for object in objects.into_iter().take(MAX_OBJECTS) {
             if let Ok(key) = Key::of(&object) {
                 cluster.version = cluster.version.max(version_of(&object));
-                cluster.objects.insert(key.clone(), object.clone());
-                cluster.report(ChangeKind::Added, key, object, Value::Null);
+                cluster.objects.insert(key, object);
             }
         }
+        cluster.announce();
         cluster
+    }
+
+    /// Reports every object as added, as an informer does that starts.
+    pub fn announce(&mut self) {
+        self.changes.clear();
+        for (key, object) in &self.objects {
+            let (kind, before) = (ChangeKind::Added, Value::Null);
+            let (key, object) = (key.clone(), object.clone());
+            self.changes.push_back(Change { kind, key, object, before });
+        }
     }
 
     /// Returns the highest resourceVersion given so far.

@@ -11,7 +11,7 @@ use super::status::Status;
 use crate::time::Time;
 
 /// Completes an object before it is stored. A pod that is applied again stays on its node.
-pub fn admit(cluster: &Cluster, object: &mut Value) {
+pub(super) fn admit(cluster: &Cluster, object: &mut Value) {
     let Ok(key) = Key::of(object) else { return };
     match key.kind() {
         "pod" => {
@@ -53,7 +53,7 @@ fn taint(node: &mut Value) {
 }
 
 /// Reacts to a change with further ones.
-pub fn react(cluster: &mut Cluster, now: Time, change: &Change, ca_pem: &str) {
+pub(super) fn react(cluster: &mut Cluster, now: Time, change: &Change, ca_pem: &str) {
     let alive = change.kind != ChangeKind::Removed;
     match change.key.kind() {
         "pod" if alive => schedule(cluster, now, &change.key),
@@ -163,7 +163,7 @@ fn tend_device(cluster: &mut Cluster, now: Time, change: &Change) {
 ///
 /// # Errors
 /// When there is no such object.
-pub fn delete(cluster: &mut Cluster, now: Time, key: &Key, force: bool) -> Result<(), Status> {
+pub(super) fn delete(cluster: &mut Cluster, now: Time, key: &Key, force: bool) -> Result<(), Status> {
     let object = cluster.get(key).ok_or_else(|| Status::not_found(key.kind(), key.name()))?;
     let node = object["spec"]["nodeName"].as_str().unwrap_or_default();
     let on_node = key.kind() == "pod" && cluster.get(&nodes::key(node)).is_some();
@@ -181,7 +181,7 @@ pub fn delete(cluster: &mut Cluster, now: Time, key: &Key, force: bool) -> Resul
 ///
 /// # Errors
 /// When there is no such object.
-pub fn terminate(cluster: &mut Cluster, now: Time, key: &Key, grace: u64) -> Result<(), Status> {
+pub(super) fn terminate(cluster: &mut Cluster, now: Time, key: &Key, grace: u64) -> Result<(), Status> {
     let end = now.after(std::time::Duration::from_secs(grace)).text();
     cluster.modify(key, |pod| {
         let meta = super::fields(&mut pod["metadata"]);

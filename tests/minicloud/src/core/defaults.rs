@@ -8,7 +8,7 @@ use super::cluster::fields;
 const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Fills in a pod's defaults, the volume of the service account's token among them.
-pub fn complete_pod(pod: &mut Value) {
+pub(super) fn complete_pod(pod: &mut Value) {
     let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let mirror = pod["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some();
     let spec = &mut pod["spec"];
@@ -150,7 +150,7 @@ fn quality(spec: &Value) -> &'static str {
 /// Returns what a namespace has from its first day: the default service account and the cluster's
 /// certificate authority.
 #[must_use]
-pub fn namespace_objects(namespace: &str, ca_pem: &str) -> [Value; 2] {
+pub(super) fn namespace_objects(namespace: &str, ca_pem: &str) -> [Value; 2] {
     [
         json!({"apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": "default", "namespace": namespace}}),

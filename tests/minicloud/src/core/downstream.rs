@@ -9,7 +9,7 @@ use super::nodes::{self, EDGE_LABEL};
 
 /// A message for a node that has no id yet.
 #[derive(Clone, Debug)]
-pub struct Notice {
+pub(super) struct Notice {
     /// The node.
     pub node: String,
     /// Who says what about what.
@@ -22,7 +22,7 @@ pub struct Notice {
 
 /// Returns what a change means for the nodes, in order.
 #[must_use]
-pub fn notices(cluster: &Cluster, change: &Change) -> Vec<Notice> {
+pub(super) fn notices(cluster: &Cluster, change: &Change) -> Vec<Notice> {
     match change.key.kind() {
         "pod" => about_pod(cluster, change),
         "node" => about_node(change),
@@ -209,7 +209,7 @@ fn about_access(change: &Change) -> Vec<Notice> {
 /// Returns what the sync controller says of an object whose ObjectSync on a node names `uid` and
 /// `version`: its deletion when it is gone or another one, its state when it is newer.
 #[must_use]
-pub fn resync(
+pub(super) fn resync(
     cluster: &Cluster,
     node: &str,
     (resource, uid, version): (&Resource, &str, u64),

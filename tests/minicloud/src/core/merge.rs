@@ -17,12 +17,12 @@ const MERGE_KEYS: &[(&str, &str)] = &[
 ];
 
 /// Applies a strategic merge patch.
-pub fn strategic(target: &mut Value, patch: &Value) {
+pub(super) fn strategic(target: &mut Value, patch: &Value) {
     merge(target, patch, true, 0);
 }
 
 /// Applies a JSON merge patch.
-pub fn json(target: &mut Value, patch: &Value) {
+pub(super) fn json(target: &mut Value, patch: &Value) {
     merge(target, patch, false, 0);
 }
 

@@ -124,6 +124,11 @@ impl Hub {
         Self { settings, sessions: BTreeMap::new(), syncs }
     }
 
+    /// Forgets the sessions, as a process does that dies; the ObjectSyncs are the cluster's.
+    pub fn restart(&mut self) {
+        self.sessions.clear();
+    }
+
     /// Returns the ObjectSyncs.
     #[must_use]
     pub const fn syncs(&self) -> &BTreeMap<SyncKey, Sync> {
