@@ -1,6 +1,15 @@
 //! The cloud link.
 
+mod activity;
+mod certs;
+mod config;
 mod core;
+mod http;
+mod tcp;
+mod tls;
+mod transport;
+mod trouble;
+mod ws;
 
 use module_runtime::Context;
 

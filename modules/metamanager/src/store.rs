@@ -85,7 +85,6 @@ pub struct Store<T> {
     jobs: Option<Sender<Job<T>>>,
     done: Receiver<Done<T>>,
     overflow: VecDeque<Job<T>>,
-    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl<T: Send + 'static> Store<T> {
@@ -98,11 +97,11 @@ impl<T: Send + 'static> Store<T> {
         let (jobs, job_receiver) = channel(JOBS);
         let (done_sender, done) = channel(JOBS);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || {
             writer::Writer::new(path, job_receiver, done_sender).run(&runtime);
         })?;
         let overflow = VecDeque::new();
-        Ok(Self { jobs: Some(jobs), done, overflow, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), done, overflow })
     }
 
     /// Has changes committed together. `then` comes back with [`Done::Committed`].
@@ -130,23 +129,18 @@ impl<T: Send + 'static> Store<T> {
         }
     }
 
-    /// Waits for the next thing that is done; nothing when the thread has ended, which it does only
-    /// when it panics. Nothing is lost when the future is dropped.
+    /// Waits for the next thing that is done; nothing when the thread has ended, which it does by
+    /// itself only when it panics. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Done<T>> {
         let done = self.done.recv().await;
         self.flush();
         done
     }
 
-    /// Ends the thread after the jobs that it has, and waits for it; what it has to tell is dropped.
-    pub async fn stop(mut self) {
+    /// Takes no more jobs. Those that it has are done and told of; then [`Store::next`] returns
+    /// nothing.
+    pub fn close(&mut self) {
         self.flush();
         self.jobs = None;
-        while self.done.recv().await.is_some() {}
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the store's thread panicked");
-        }
     }
 }

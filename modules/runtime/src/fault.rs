@@ -30,7 +30,11 @@ pub(crate) fn inject(fault: Fault) -> Option<Lasting> {
         Fault::CloseLifeline => return Some(Lasting::NoLifeline),
         Fault::Kill => signal(Signal::KILL),
         Fault::Stop => signal(Signal::STOP),
-        Fault::Segv => signal(Signal::SEGV),
+        Fault::Segv => {
+            // The first only takes away the handler that tells stack overflows from other faults.
+            signal(Signal::SEGV);
+            signal(Signal::SEGV);
+        }
         Fault::Panic => panic!("panic on purpose"),
         Fault::Hang => loop {
             std::thread::park();

@@ -1,12 +1,11 @@
 //! What the peers send, in the order in which it is to be handled.
 
 use std::collections::VecDeque;
-use std::task::Poll;
 
 use ipc_proto::Module;
 use tokio::sync::{mpsc, watch};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic;
 use crate::peers::{Delivery, Lives, Peers};
 
 /// Messages handed over in a row before everything else gets its turn.
@@ -35,7 +34,6 @@ pub struct Inbox {
     /// What the module was told of its peers.
     told: Lives,
     changes: VecDeque<Event>,
-    diagnostic: Diagnostic,
     burst: u32,
 }
 
@@ -51,7 +49,6 @@ impl Inbox {
             lives,
             told: Lives::default(),
             changes: VecDeque::new(),
-            diagnostic: Diagnostic::default(),
             burst: 0,
         }
     }
@@ -73,9 +70,11 @@ impl Inbox {
                     self.note_lives();
                     continue;
                 }
-                delivery = next_delivery(&mut self.diagnostic, &mut self.deliveries) => delivery,
+                Some(delivery) = self.deliveries.recv() => delivery,
+                // The links have ended: there is nothing more to come.
+                else => std::future::pending().await,
             };
-            if let Some(delivery) = self.diagnostic.take(delivery, &self.peers) {
+            if let Some(delivery) = diagnostic::take(delivery, &self.peers) {
                 return Event::Message(delivery);
             }
         }
@@ -95,7 +94,7 @@ impl Inbox {
                 return None;
             };
             self.burst += 1;
-            if let Some(delivery) = self.diagnostic.take(delivery, &self.peers) {
+            if let Some(delivery) = diagnostic::take(delivery, &self.peers) {
                 return Some(Event::Message(delivery));
             }
         }
@@ -119,20 +118,4 @@ impl Inbox {
         }
         self.told = lives;
     }
-}
-
-/// Waits for a message and sees to the pending echoes meanwhile.
-async fn next_delivery(
-    diagnostic: &mut Diagnostic,
-    deliveries: &mut mpsc::Receiver<Delivery>,
-) -> Delivery {
-    std::future::poll_fn(|cx| {
-        diagnostic.poll(cx);
-        match deliveries.poll_recv(cx) {
-            Poll::Ready(Some(delivery)) => Poll::Ready(delivery),
-            // The links have ended; there is nothing more to come.
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }

@@ -7,6 +7,8 @@
 mod connection;
 mod delivery;
 mod handshake;
+#[cfg(test)]
+mod histories;
 mod inbound;
 mod link;
 mod queue;
@@ -32,6 +34,7 @@ use ipc_proto::{
 };
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::debug;
 
 pub use delivery::Delivery;
 
@@ -193,7 +196,35 @@ enum Then {
 }
 
 /// Who waits for an answer.
-type Waiter = oneshot::Sender<Result<Message, RequestError>>;
+#[derive(Debug)]
+enum Waiter {
+    /// A caller in this process. One that has gone needs no answer.
+    Caller(oneshot::Sender<Result<Message, RequestError>>),
+    /// The sender of the request that was passed on.
+    Asker(Box<Delivery>),
+}
+
+impl Waiter {
+    fn resolve(self, result: Result<Message, RequestError>) {
+        let asker = match self {
+            Self::Caller(caller) => {
+                let _gone = caller.send(result);
+                return;
+            }
+            Self::Asker(asker) => asker,
+        };
+        let answered = match result {
+            Ok(answer) if answer.route.operation == Operation::Error => {
+                asker.respond_error(&answer.content.decode::<String>().unwrap_or_default())
+            }
+            Ok(answer) => asker.respond(answer.content),
+            Err(error) => asker.respond_error(&error.to_string()),
+        };
+        if let Err(error) = answered {
+            debug!("cannot pass an answer on: {error}");
+        }
+    }
+}
 
 /// A message that was not taken for sending.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -344,31 +375,49 @@ impl Peers {
         let door = self.door(to, &message)?;
         let deadline = clock::now() + timeout;
         let timed_out = RequestError::TimedOut { to, after: timeout };
-        let (outgoing, answer) = request(message, Patience::Until(deadline))?;
+        let id = message.header.id.clone();
+        let mut outgoing = Outgoing::new(message, Then::Request(id)).map_err(SendError::from)?;
         let bytes = outgoing.bytes();
-        let place = match door.room.try_take(bytes) {
-            Some(place) => place,
+        outgoing.place = match door.room.try_take(bytes) {
+            Some(place) => Some(place),
             None => tokio::time::timeout_at(deadline.into(), door.room.take(bytes))
                 .await
-                .map_err(|_| timed_out.clone())?
-                .ok_or(SendError::Ending(to))?,
+                .map_err(|_| timed_out.clone())?,
         };
-        door.command(to, Outgoing { place: Some(place), ..outgoing }).await?;
-        // The link looks at the deadline; it knows no reason to give for the length of the wait.
-        match answered(to, answer).await {
+        // The entry in the table goes with the message, so it is there before the message is sent.
+        let (waiter, answer) = oneshot::channel();
+        outgoing.waiter = Some((Patience::Until(deadline), Waiter::Caller(waiter)));
+        door.command(to, outgoing).await?;
+        match answer.await.map_err(|_| SendError::Ending(to))? {
+            Ok(answer) if answer.route.operation == Operation::Error => {
+                Err(RequestError::Failed { to, answer: Box::new(answer) })
+            }
+            // The link looks at the deadline and does not know how long the wait was.
             Err(RequestError::TimedOut { .. }) => Err(timed_out),
             result => result,
         }
     }
 
-    /// Passes a request on for another module, whose window bounds how many there are. It waits
-    /// for its answer over any number of the receiver's lives.
-    pub(crate) fn relay(&self, to: Module, mut message: Message) -> Result<Relayed, SendError> {
+    /// Passes a request on for its sender, whose window bounds how many there are, and answers it
+    /// with the answer. It waits for that over any number of the receiver's lives.
+    pub(crate) fn relay(
+        &self,
+        to: Module,
+        mut message: Message,
+        asker: Delivery,
+    ) -> Result<(), SendError> {
         message.header.sync = true;
-        let door = self.door(to, &message)?;
-        let (outgoing, answer) = request(message, Patience::Endless)?;
-        try_command(&door.commands, to, outgoing)?;
-        Ok(answer)
+        let id = message.header.id.clone();
+        let outgoing = self
+            .door(to, &message)
+            .and_then(|door| Ok((door, Outgoing::new(message, Then::Request(id))?)));
+        match outgoing {
+            Ok((door, outgoing)) => {
+                let waiter = Some((Patience::Endless, Waiter::Asker(Box::new(asker))));
+                try_command(&door.commands, to, Outgoing { waiter, ..outgoing })
+            }
+            Err(error) => asker.respond_error(&error.to_string()),
+        }
     }
 
     /// Returns what is held for all peers together.
@@ -409,9 +458,6 @@ impl Peers {
     }
 }
 
-/// The answer to a request that was passed on.
-pub(crate) type Relayed = oneshot::Receiver<Result<Message, RequestError>>;
-
 impl Door {
     async fn command(&self, to: Module, outgoing: Outgoing) -> Result<(), SendError> {
         let command = Command::Send(Box::new(outgoing));
@@ -428,23 +474,6 @@ fn try_command(
         mpsc::error::TrySendError::Full(_) => SendError::NoRoom(to),
         mpsc::error::TrySendError::Closed(_) => SendError::Ending(to),
     })
-}
-
-/// Encodes a request together with its entry in the table, so that it is there before it is sent.
-fn request(message: Message, patience: Patience) -> Result<(Outgoing, Relayed), SendError> {
-    let (waiter, answer) = oneshot::channel();
-    let id = message.header.id.clone();
-    let outgoing = Outgoing::new(message, Then::Request(id))?;
-    Ok((Outgoing { waiter: Some((patience, waiter)), ..outgoing }, answer))
-}
-
-/// Waits for the answer to a request.
-pub(crate) async fn answered(to: Module, answer: Relayed) -> Result<Message, RequestError> {
-    let message = answer.await.map_err(|_| SendError::Ending(to))??;
-    if message.route.operation == Operation::Error {
-        return Err(RequestError::Failed { to, answer: Box::new(message) });
-    }
-    Ok(message)
 }
 
 fn listen(listener: OwnedFd) -> io::Result<UnixListener> {

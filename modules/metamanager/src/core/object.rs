@@ -56,21 +56,30 @@ impl Name {
     /// the cluster, whatever namespace an older cloud writes before them.
     pub(crate) fn of(resource: &Resource) -> Option<Self> {
         let Resource::Object { scope, kind, name: Some(name) } = resource else { return None };
-        let scope = match kind {
-            Kind::Node | Kind::NodePatch | Kind::NodeStatus => Scope::Cluster,
-            _ => scope.clone(),
-        };
+        let is_node = matches!(kind, Kind::Node | Kind::NodePatch | Kind::NodeStatus);
+        let scope = if is_node { Scope::Cluster } else { scope.clone() };
         Some(Self { scope, kind: kind.clone(), name: name.clone() })
+    }
+
+    /// Names an object by the words of its own metadata; nothing when they are no names.
+    pub(crate) fn new(namespace: &str, kind: Kind, name: &str) -> Option<Self> {
+        let is_name = |text: &str| !text.is_empty() && !text.contains('/');
+        (is_name(namespace) && is_name(name)).then(|| Self {
+            scope: Scope::Namespace(namespace.into()),
+            kind,
+            name: name.into(),
+        })
     }
 
     /// Names the object that a patch or a status belongs to.
     pub(crate) fn owner(&self) -> Self {
-        let kind = match &self.kind {
-            Kind::PodPatch | Kind::PodStatus => Kind::Pod,
-            Kind::NodePatch | Kind::NodeStatus => Kind::Node,
-            other => other.clone(),
-        };
-        Self { kind, ..self.clone() }
+        if matches!(self.kind, Kind::PodPatch | Kind::PodStatus) {
+            self.sibling(Kind::Pod)
+        } else if matches!(self.kind, Kind::NodePatch | Kind::NodeStatus) {
+            self.sibling(Kind::Node)
+        } else {
+            self.clone()
+        }
     }
 
     /// Names another object of the same name and place.
@@ -80,12 +89,12 @@ impl Name {
 
     /// Returns the key in `meta`.
     pub(crate) fn key(&self) -> Box<str> {
-        match self.kind {
+        let Self { scope, kind, name } = self;
+        if *kind == Kind::DeviceMapper {
             // Go builds the key of a mapper from the words of a format, not from their values.
-            Kind::DeviceMapper => format!("node/nodeID/namespace/devicemapper/{}", self.name),
-            _ => format!("{}/{}/{}", self.scope.as_str(), self.kind, self.name),
+            return format!("node/nodeID/namespace/devicemapper/{name}").into();
         }
-        .into()
+        format!("{}/{kind}/{name}", scope.as_str()).into()
     }
 
     /// Returns the columns of `meta_v2`; nothing for what has no place there. The object itself is
@@ -125,9 +134,10 @@ impl Name {
 
     /// Removes the object, of this uid when there is one, and what belongs to it.
     pub(crate) fn removal(&self, uid: Box<str>, object: &[u8]) -> Change {
-        let along = match self.kind {
-            Kind::Pod => [Kind::PodPatch, Kind::PodStatus].map(|kind| self.sibling(kind).key()).into(),
-            _ => Vec::new(),
+        let along = if self.kind == Kind::Pod {
+            [Kind::PodPatch, Kind::PodStatus].map(|kind| self.sibling(kind).key()).into()
+        } else {
+            Vec::new()
         };
         let mirror = self.mirror(0, object).map(|mirror| mirror.key);
         Change::Remove(Removal { key: self.key(), mirror, uid, along })
@@ -187,8 +197,19 @@ fn guessed_resource(object: &[u8]) -> Option<(String, String, String)> {
 }
 
 /// Returns the version of the object that a message carries, from its header.
-pub(crate) fn version(message: &Message) -> u64 {
+pub(crate) fn header_version(message: &Message) -> u64 {
     message.header.resource_version.parse().unwrap_or(0)
+}
+
+/// Returns the version of an object that came in a message, from the header or else from itself;
+/// 0 when neither says.
+pub(crate) fn version(message: &Message, object: &[u8]) -> u64 {
+    match header_version(message) {
+        0 => Head::read(object)
+            .and_then(|head| head.metadata?.resource_version?.parse().ok())
+            .unwrap_or(0),
+        version => version,
+    }
 }
 
 /// Tells whether a JSON text is an object, an array or a string, by its first letter; that it is
@@ -199,11 +220,13 @@ pub(crate) fn first_letter(json: &[u8]) -> Option<u8> {
 
 /// Gives an object its type where the cloud's answer left it out.
 pub(crate) fn with_type(object: Bytes, kind: &Kind) -> Bytes {
-    let (api, name) = match kind {
-        Kind::Pod => ("v1", "Pod"),
-        Kind::Node => ("v1", "Node"),
-        Kind::Lease => ("coordination.k8s.io/v1", "Lease"),
-        _ => return object,
+    const TYPES: [(Kind, &str, &str); 3] = [
+        (Kind::Pod, "v1", "Pod"),
+        (Kind::Node, "v1", "Node"),
+        (Kind::Lease, "coordination.k8s.io/v1", "Lease"),
+    ];
+    let Some((_, api, name)) = TYPES.into_iter().find(|(known, ..)| known == kind) else {
+        return object;
     };
     let has_type = Head::read(&object).is_some_and(|head| head.kind.is_some());
     let Some(inside) = object.iter().position(|&byte| byte == b'{').filter(|_| !has_type) else {

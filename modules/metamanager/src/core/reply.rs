@@ -98,7 +98,10 @@ mod tests {
     fn objects_are_found_bare_and_in_the_envelope() {
         let object = r#"{"metadata":{"name":"c"}}"#;
         assert_eq!(read(object), Reply::Object(object.into()));
-        assert_eq!(read(&format!(r#"{{"Object":{object},"Err":null}}"#)), Reply::Object(object.into()));
+        assert_eq!(
+            read(&format!(r#"{{"Object":{object},"Err":null}}"#)),
+            Reply::Object(object.into())
+        );
         assert_eq!(read(&format!(r#"{{"Object":{object}}}"#)), Reply::Object(object.into()));
         let zero = format!(r#"{{"Object":{object},"Err":{{"ErrStatus":{{"metadata":{{}}}}}}}}"#);
         assert_eq!(read(&zero), Reply::Object(object.into()));
@@ -124,8 +127,15 @@ mod tests {
     #[test]
     fn anything_else_is_nobodys_object() {
         for text in [
-            "", "null", "7", "[{\"metadata\":{}}]", "\"OK\"", "{", r#"{"Object":7,"Err":null}"#,
-            r#"{"Object":{},"Err":null}"#, r#"{"Err":7,"metadata":{}}"#,
+            "",
+            "null",
+            "7",
+            "[{\"metadata\":{}}]",
+            "\"OK\"",
+            "{",
+            r#"{"Object":7,"Err":null}"#,
+            r#"{"Object":{},"Err":null}"#,
+            r#"{"Err":7,"metadata":{}}"#,
         ] {
             assert_eq!(read(text), Reply::Other, "{text}");
         }

@@ -188,7 +188,8 @@ impl Database {
     /// also after a new one of the same name has come.
     fn remove(&self, removal: &Removal) -> rusqlite::Result<()> {
         if !removal.uid.is_empty()
-            && let Some(stored) = self.value("SELECT value FROM meta WHERE key = ?1", &removal.key)?
+            && let Some(stored) =
+                self.value("SELECT value FROM meta WHERE key = ?1", &removal.key)?
             && let Some(uid) = object::uid(&stored)
             && *uid != *removal.uid
         {
@@ -230,8 +231,9 @@ impl Database {
                 "SELECT value FROM meta_v2 WHERE group_version_resource = ?1 ORDER BY key",
                 &[resource],
             )?,
-            Question::Words(Words::Topics) => self
-                .array("SELECT json_quote(topic) FROM sub_topics ORDER BY topic", &[])?,
+            Question::Words(Words::Topics) => {
+                self.array("SELECT json_quote(topic) FROM sub_topics ORDER BY topic", &[])?
+            }
             Question::Words(Words::Urls) => {
                 self.array("SELECT json_quote(url) FROM target_urls ORDER BY url", &[])?
             }
@@ -270,9 +272,8 @@ impl Database {
     fn rows(&self, kind: &str) -> rusqlite::Result<Vec<(Box<str>, Bytes)>> {
         let sql = "SELECT key, value FROM meta WHERE type = ?1 ORDER BY key";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map([kind], |row| {
-            Ok((row.get(0)?, Bytes::from(row.get::<_, String>(1)?)))
-        })?;
+        let rows = statement
+            .query_map([kind], |row| Ok((row.get(0)?, Bytes::from(row.get::<_, String>(1)?))))?;
         rows.collect()
     }
 

@@ -29,8 +29,7 @@ pub(super) struct Outbox {
 impl Outbox {
     pub(super) fn open(connection: &Connection) -> rusqlite::Result<Self> {
         let sql = "SELECT count(*), coalesce(sum(octet_length(message)), 0) FROM outbox";
-        connection
-            .query_row(sql, [], |row| Ok(Self { parcels: row.get(0)?, bytes: row.get(1)? }))
+        connection.query_row(sql, [], |row| Ok(Self { parcels: row.get(0)?, bytes: row.get(1)? }))
     }
 
     /// Puts a parcel behind all others, in place of one of the same subject that was not sent yet,
@@ -52,9 +51,12 @@ impl Outbox {
         }
         let sql = "INSERT INTO outbox (subject, expendable, created, message) \
                    VALUES (?1, ?2, ?3, ?4)";
-        connection
-            .prepare_cached(sql)?
-            .execute(params![parcel.subject, parcel.expendable, now, parcel.text])?;
+        connection.prepare_cached(sql)?.execute(params![
+            parcel.subject,
+            parcel.expendable,
+            now,
+            parcel.text
+        ])?;
         self.parcels += 1;
         self.bytes += i64::try_from(parcel.text.len()).unwrap_or(i64::MAX);
         let mut gone = Committed::default();

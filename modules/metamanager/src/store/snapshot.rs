@@ -31,9 +31,9 @@ pub(super) fn take(path: &Path) -> Result<(), Trouble> {
     source.busy_timeout(Duration::from_secs(2))?;
     source.execute_batch("PRAGMA cache_size = -256")?;
     let mut copy = Connection::open(&unready)?;
-    match Backup::new(&source, &mut copy)?.step(-1)? {
-        StepResult::Done => {}
-        _ => return Err(Trouble::Locked),
+    let copied = Backup::new(&source, &mut copy)?.step(-1)?;
+    if copied != StepResult::Done {
+        return Err(Trouble::Locked);
     }
     // The copy stands alone: a journal beside it would be lost when it is renamed.
     copy.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA cache_size = -256;")?;

@@ -85,9 +85,8 @@ impl<T: Send + 'static> Writer<T> {
             Some(_) => self.retry.0.min(self.snapshot_due),
             None => self.snapshot_due,
         };
-        let first = runtime.block_on(async {
-            tokio::time::timeout_at(deadline.into(), self.jobs.recv()).await
-        });
+        let first = runtime
+            .block_on(async { tokio::time::timeout_at(deadline.into(), self.jobs.recv()).await });
         let mut batch = match first {
             Ok(None) => return None,
             Ok(Some(job)) => vec![job],

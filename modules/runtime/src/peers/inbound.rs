@@ -21,7 +21,9 @@ pub(crate) struct Inbound {
     highest: Sequence,
     /// Delivered and not settled, in order.
     open: VecDeque<Open>,
-    open_bytes: u64,
+    /// How many of them, and of their bytes, the peer has in flight on this connection.
+    counted: u32,
+    counted_bytes: u64,
     /// The latest refusals, at most a window of them: more can not have been lost on the way.
     refusals: VecDeque<(Sequence, Box<str>)>,
     ready: Vec<Settlement>,
@@ -31,6 +33,9 @@ pub(crate) struct Inbound {
 struct Open {
     sequence: Sequence,
     bytes: u32,
+    /// The peer knows of it on this connection. What it cancelled before a cut does not come
+    /// again, and takes nothing of the window any more.
+    counted: bool,
     /// The module let go of it without settling: it is to be delivered when it comes again.
     dropped: bool,
 }
@@ -54,7 +59,8 @@ impl Inbound {
             life: 0,
             highest: 0,
             open: VecDeque::new(),
-            open_bytes: 0,
+            counted: 0,
+            counted_bytes: 0,
             refusals: VecDeque::new(),
             ready: Vec::new(),
         }
@@ -63,6 +69,9 @@ impl Inbound {
     /// Begins a connection; tells whether a new process took the place of an earlier one.
     pub(crate) fn connected(&mut self, instance: Instance) -> bool {
         self.ready.clear();
+        self.counted = 0;
+        self.counted_bytes = 0;
+        self.open.iter_mut().for_each(|open| open.counted = false);
         let before = self.instance.replace(instance);
         if before == Some(instance) {
             return false;
@@ -70,7 +79,6 @@ impl Inbound {
         self.life = self.life.wrapping_add(1);
         self.highest = 0;
         self.open.clear();
-        self.open_bytes = 0;
         self.refusals.clear();
         before.is_some()
     }
@@ -85,22 +93,30 @@ impl Inbound {
         if sequence <= self.highest {
             return self.repeated(sequence);
         }
-        let held = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
-        let over = held >= self.window.messages
-            || self.open_bytes + u64::from(bytes) > u64::from(self.window.bytes);
-        if over && held > 0 {
+        let over = self.counted >= self.window.messages
+            || self.counted_bytes + u64::from(bytes) > u64::from(self.window.bytes);
+        if over && self.counted > 0 {
             return Verdict::OverWindow;
         }
         self.highest = sequence;
-        self.open_bytes += u64::from(bytes);
-        self.open.push_back(Open { sequence, bytes, dropped: false });
+        self.counted += 1;
+        self.counted_bytes += u64::from(bytes);
+        self.open.push_back(Open { sequence, bytes, counted: true, dropped: false });
         Verdict::Deliver
     }
 
     fn repeated(&mut self, sequence: Sequence) -> Verdict {
         if let Ok(at) = self.find(sequence) {
-            let was_dropped = std::mem::take(&mut self.open[at].dropped);
-            return if was_dropped { Verdict::Deliver } else { Verdict::Repeated };
+            let open = &mut self.open[at];
+            if !std::mem::replace(&mut open.counted, true) {
+                self.counted += 1;
+                self.counted_bytes += u64::from(open.bytes);
+            }
+            return if std::mem::take(&mut open.dropped) {
+                Verdict::Deliver
+            } else {
+                Verdict::Repeated
+            };
         }
         let refused = self.refusals.iter().find(|(refused, _)| *refused == sequence);
         let outcome = refused.map_or(Outcome::Done, |(_, reason)| Outcome::Refused(reason.clone()));
@@ -114,8 +130,11 @@ impl Inbound {
             return;
         }
         let Ok(at) = self.find(sequence) else { return };
-        if let Some(open) = self.open.remove(at) {
-            self.open_bytes -= u64::from(open.bytes);
+        if let Some(open) = self.open.remove(at)
+            && open.counted
+        {
+            self.counted -= 1;
+            self.counted_bytes -= u64::from(open.bytes);
         }
         if let Outcome::Refused(reason) = &outcome {
             if self.refusals.len() >= self.window.messages as usize {

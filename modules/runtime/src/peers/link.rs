@@ -318,8 +318,7 @@ impl Link {
             match self.requests.answered(parent) {
                 Some((request, waiter)) => {
                     self.queue.cancel(request);
-                    // Who asked may have gone; its answer is then as good as taken.
-                    let _gone = waiter.send(Ok(message));
+                    waiter.resolve(Ok(message));
                 }
                 None => debug!(peer = %self.peer, %parent, "an answer came that nobody waits for"),
             }
@@ -353,7 +352,7 @@ impl Link {
                 (Then::Request(id), Outcome::Refused(reason)) => {
                     if let Some((_, waiter)) = self.requests.answered(&id) {
                         let reason = reason.clone();
-                        let _gone = waiter.send(Err(RequestError::Refused { to, reason }));
+                        waiter.resolve(Err(RequestError::Refused { to, reason }));
                     }
                 }
                 (Then::Request(_), Outcome::Done) | (Then::Nothing, _) => {}
@@ -390,7 +389,7 @@ impl Link {
         let Some((id, (patience, waiter))) = request else { return };
         if let Err(waiter) = self.requests.register(id, sequence, patience, waiter) {
             self.queue.cancel(sequence);
-            let _gone = waiter.send(Err(RequestError::Repeated));
+            waiter.resolve(Err(RequestError::Repeated));
         }
         self.alarm.set(self.requests.deadline());
     }
@@ -402,7 +401,7 @@ impl Link {
         while let Some((sequence, waiter)) = self.requests.expired(now) {
             self.queue.cancel(sequence);
             let after = Duration::ZERO;
-            let _gone = waiter.send(Err(RequestError::TimedOut { to, after }));
+            waiter.resolve(Err(RequestError::TimedOut { to, after }));
         }
         if self.given_up.is_some_and(|given_up| given_up <= now) {
             self.given_up = None;
@@ -417,7 +416,7 @@ impl Link {
         let to = self.peer;
         while let Some((sequence, waiter)) = self.requests.bereaved() {
             self.queue.cancel(sequence);
-            let _gone = waiter.send(Err(RequestError::PeerDied { to, reason }));
+            waiter.resolve(Err(RequestError::PeerDied { to, reason }));
         }
     }
 }
