@@ -1,22 +1,27 @@
-//! The cloud link.
+//! The cloud link: the one connection of this node to its CloudCore.
+//!
+//! It does not dial yet: it reports where it would, and answers its peers that it supports nothing.
 
-mod activity;
-mod certs;
-mod config;
-mod core;
-mod http;
-mod tcp;
-mod tls;
-mod transport;
-mod trouble;
-mod ws;
+pub mod config;
 
 use module_runtime::Context;
+use serde::Serialize;
 
-/// Runs the module until the supervisor asks it to drain.
+use config::Config;
+
+/// What the operator sees of the link.
+#[derive(Serialize)]
+struct Report<'a> {
+    state: &'static str,
+    endpoint: &'a str,
+}
+
+/// Runs the module until it is asked to drain.
 ///
 /// # Errors
-/// When the lifeline or a peer's socket breaks in a way that no redial heals.
-pub async fn run(context: Context) -> anyhow::Result<()> {
+/// When the configuration names no cloud.
+pub async fn run(mut context: Context) -> anyhow::Result<()> {
+    let config = Config::read(&context)?;
+    context.report(&Report { state: "disconnected", endpoint: &config.endpoint })?;
     module_runtime::serve_unsupported(context).await
 }

@@ -1,11 +1,13 @@
-//! MQTT.
+//! MQTT: carries messages between devices, applications and the cloud.
+//!
+//! It has no work of its own yet: it answers its peers that it supports nothing.
 
 use module_runtime::Context;
 
-/// Runs the module until the supervisor asks it to drain.
+/// Runs the module until it is asked to drain.
 ///
 /// # Errors
-/// When the lifeline or a peer's socket breaks in a way that no redial heals.
+/// None so far.
 pub async fn run(context: Context) -> anyhow::Result<()> {
     module_runtime::serve_unsupported(context).await
 }
