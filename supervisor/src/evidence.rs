@@ -5,7 +5,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use ipc_proto::Module;
 use ipc_proto::control::LastExit;
+
+use crate::folder::Folder;
 
 /// The greatest tail in bytes.
 const TAIL: u64 = 4 * 1024;
@@ -50,8 +53,13 @@ pub(crate) fn save(path: &Path, last: &LastExit) -> io::Result<()> {
     std::fs::rename(&draft, path)
 }
 
+/// Returns the evidence that earlier supervisors kept, by [`Module::index`].
+pub(crate) fn load_all(folder: &Folder) -> [Option<LastExit>; Module::COUNT] {
+    Module::ALL.map(|module| load(&folder.evidence(module)))
+}
+
 /// Returns the evidence of the last death, where there is some that can be read.
-pub(crate) fn load(path: &Path) -> Option<LastExit> {
+fn load(path: &Path) -> Option<LastExit> {
     let mut json = Vec::new();
     File::open(path).ok()?.take(MAX_FILE).read_to_end(&mut json).ok()?;
     serde_json::from_slice(&json).ok()

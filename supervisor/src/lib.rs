@@ -114,6 +114,7 @@ fn start(options: Options) -> Result<Reactor, Failure> {
     let mut reactor = Reactor {
         options,
         program,
+        last_exits: evidence::load_all(&folder),
         folder,
         lock,
         sockets,
@@ -147,6 +148,7 @@ fn resume(options: Options) -> Result<Reactor, Failure> {
     let mut reactor = Reactor {
         options,
         program: program()?,
+        last_exits: evidence::load_all(&adopted.folder),
         folder: adopted.folder,
         lock: adopted.lock,
         sockets: adopted.sockets,

@@ -1,10 +1,8 @@
 //! What each module's process is confined to: computed here from the configuration, put on by the
-//! process itself before it does anything, except for the fault that needs a limit from outside.
+//! process itself before it does anything.
 
 use ipc_proto::Module;
 use ipc_proto::lifeline::Confine;
-use rustix::io::Errno;
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::config::{Config, ModuleConfig};
 
@@ -51,14 +49,4 @@ impl Powers {
         let uid = self.uid;
         (!self.root()).then(|| format!("modules run as user {uid}, because the supervisor does"))
     }
-}
-
-/// Lets no file of a process grow any more: a full disk for this one process.
-///
-/// # Errors
-/// When the process is gone or not ours.
-pub(crate) fn fill_disk(pid: u32) -> Result<(), Errno> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    prlimit(Some(pid), Resource::Fsize, none).map(drop)
 }

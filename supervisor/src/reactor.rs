@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use ipc_proto::Module;
+use ipc_proto::control::LastExit;
 use ipc_proto::lifeline::{Confinement, MAX_REPORT, ToSupervisor};
 use ipc_proto::tap::Filter;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -59,6 +60,8 @@ pub(crate) struct Reactor {
     pub(crate) fleet: Fleet,
     /// By [`Module::index`].
     pub(crate) processes: [Option<Process>; Module::COUNT],
+    /// How each module ended last, also where the disk has no room for it; by [`Module::index`].
+    pub(crate) last_exits: [Option<LastExit>; Module::COUNT],
     pub(crate) control: Control,
     pub(crate) tap: Option<Tap>,
     pub(crate) wall: Wall,

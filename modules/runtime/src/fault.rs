@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use ipc_proto::lifeline::Fault;
 use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
+use tokio::signal::unix::SignalKind;
 use tracing::error;
 
 /// Memory taken at most, where nothing else sets a bound: enough to show, not enough to take the
@@ -40,10 +41,7 @@ pub(crate) fn inject(fault: Fault) -> Option<Lasting> {
             std::thread::park();
         },
         Fault::Oom => take_memory(),
-        Fault::DiskFull => {
-            let nothing = Rlimit { current: Some(0), maximum: None };
-            told(setrlimit(Resource::Fsize, nothing).map_err(Into::into));
-        }
+        Fault::DiskFull => told(fill_disk()),
         Fault::CloseStdout => told(close_output()),
     }
     None
@@ -68,6 +66,16 @@ fn take_memory() -> ! {
     }
     // Nothing has set a bound: end as the allocator does at one.
     std::alloc::handle_alloc_error(Layout::new::<[u8; GULP]>())
+}
+
+/// Lets no file of this process grow any more. Each write then fails as on a full disk; without a
+/// handler for it the kernel would end the process instead.
+fn fill_disk() -> std::io::Result<()> {
+    let too_large = SignalKind::from_raw(Signal::XFSZ.as_raw());
+    // The handler stays when nobody listens.
+    drop(tokio::signal::unix::signal(too_large)?);
+    let nothing = Rlimit { current: Some(0), maximum: None };
+    Ok(setrlimit(Resource::Fsize, nothing)?)
 }
 
 /// Puts pipes that nobody reads in the place of standard output and error: each write fails, and

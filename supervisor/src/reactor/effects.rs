@@ -176,6 +176,7 @@ impl Reactor {
                 "{module} (process {pid}) ended: {reason}; {next}; last line: '{last_line}'"
             )),
         }
+        self.last_exits[module.index()] = Some(last);
     }
 
     /// Opens each module's socket to those that dial it.

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use super::{Reactor, Tap};
 use crate::control::Id;
 use crate::fleet::Input;
-use crate::{clock, limits, say};
+use crate::{clock, say};
 
 impl Reactor {
     /// Does what is asked for and answers.
@@ -77,13 +77,12 @@ impl Reactor {
         match fault {
             Fault::Kill => process.signal(Signal::KILL),
             Fault::Stop => process.signal(Signal::STOP),
-            Fault::Segv => process.signal(Signal::SEGV),
-            Fault::DiskFull => limits::fill_disk(process.pid)
-                .map_err(|errno| format!("cannot put {name} into {module}: {errno}"))?,
-            Fault::Panic
+            Fault::Segv
+            | Fault::Panic
             | Fault::Hang
             | Fault::SlowIpc
             | Fault::Oom
+            | Fault::DiskFull
             | Fault::CloseLifeline
             | Fault::CloseStdout => match self.send(module, &ToModule::Fault(fault)) {
                 Some(Ok(())) => {}

@@ -5,7 +5,7 @@ use ipc_proto::control::{AgentState, ModuleState, ModuleStatus, Status};
 
 use super::Reactor;
 use crate::child::{Cause, Phase};
-use crate::{clock, evidence};
+use crate::clock;
 
 impl Reactor {
     /// Returns the state of everything.
@@ -99,7 +99,7 @@ impl Reactor {
             pid: child.pid(),
             since: self.wall.of(child.since()),
             restarts: child.restarts(),
-            last_exit: evidence::load(&self.folder.evidence(module)),
+            last_exit: self.last_exits[module.index()].clone(),
             next_start,
             load: process.map(|process| process.load).unwrap_or_default(),
             // A report that is no JSON is the module's fault, and no reason to hide its state.
