@@ -1,83 +1,236 @@
-//! What edgehub takes of `modules.edgeHub` in edgecore.yaml. Keys that it has no use for are left
-//! alone: the converter has checked them.
+//! The module's configuration: section `edgeHub` of edgecore.yaml over KubeEdge's defaults, checked.
 
-use anyhow::{bail, ensure};
-use module_runtime::Context;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
 use serde::Deserialize;
 
-/// The settings, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Where the cloud is: a scheme, a host and a port.
-    pub endpoint: String,
+/// What the supervisor hands over, as it was typed.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Raw {
+    #[serde(default)]
+    node: String,
+    #[serde(default)]
+    token_file: Option<PathBuf>,
+    #[serde(default)]
+    edge_hub: RawHub,
 }
 
-/// The settings as they stand in the file.
-#[derive(Debug, Deserialize)]
-struct File {
-    #[serde(rename = "edgeHub")]
-    edge_hub: Section,
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawHub {
+    heartbeat: Option<i64>,
+    #[serde(rename = "messageQPS")]
+    message_qps: Option<i64>,
+    message_burst: Option<i64>,
+    #[serde(rename = "projectID")]
+    project_id: Option<String>,
+    tls_ca_file: Option<PathBuf>,
+    tls_cert_file: Option<PathBuf>,
+    tls_private_key_file: Option<PathBuf>,
+    websocket: Option<RawLink>,
+    quic: Option<RawLink>,
+    http_server: Option<String>,
+    token: Option<String>,
+    rotate_certificates: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Section {
-    websocket: Transport,
-    quic: Transport,
-}
-
-#[derive(Debug, Deserialize)]
-struct Transport {
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawLink {
     enable: bool,
-    server: String,
+    handshake_timeout: Option<i64>,
+    read_deadline: Option<i64>,
+    write_deadline: Option<i64>,
+    server: Option<String>,
 }
 
-impl Config {
-    /// Reads the module's configuration.
-    ///
-    /// # Errors
-    /// When a key is missing or of another type, or not exactly one transport is enabled.
-    pub fn read(context: &Context) -> anyhow::Result<Self> {
-        context.config::<File>()?.edge_hub.try_into()
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    /// A name or an address, without brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Endpoint {
+    /// Takes `host:port` or `[address]:port`.
+    fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        let sane = !host.is_empty()
+            && (bare.is_some() || !host.contains(':'))
+            && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._:%".contains(c));
+        sane.then(|| Self { host: host.to_owned(), port })
     }
 }
 
-impl TryFrom<Section> for Config {
-    type Error = anyhow::Error;
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
 
-    fn try_from(Section { websocket, quic }: Section) -> anyhow::Result<Self> {
-        let (scheme, server) = match (websocket.enable, quic.enable) {
-            (true, false) => ("wss", websocket.server),
-            (false, true) => ("quic", quic.server),
-            (both, _) => bail!(
-                "edgeHub has websocket.enable and quic.enable both {both}, expected one of them"
-            ),
+/// Where the certificates are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Files {
+    pub(crate) ca: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// The configuration, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// The node's name, a DNS subdomain.
+    pub(crate) node: String,
+    /// KubeEdge's project; a segment of the link's path.
+    pub(crate) project: String,
+    /// The cloud's WebSocket hub.
+    pub(crate) hub: Endpoint,
+    /// The cloud's certificate service.
+    pub(crate) service: Endpoint,
+    /// Pause between two keepalives.
+    pub(crate) heartbeat: Duration,
+    /// Bound on a dial up to the standing link.
+    pub(crate) handshake: Duration,
+    /// How long the cloud may leave a probe unanswered.
+    pub(crate) read_deadline: Duration,
+    /// How long a write may make no progress.
+    pub(crate) write_deadline: Duration,
+    /// Messages a second, and at once.
+    pub(crate) rate: (u32, u32),
+    pub(crate) files: Files,
+    /// Where keadm leaves a token.
+    pub(crate) token_file: Option<PathBuf>,
+    /// The token of edgecore.yaml, where it has one.
+    pub(crate) token: Option<String>,
+    /// Whether certificates are renewed before they expire.
+    pub(crate) rotate: bool,
+    /// Whether QUIC was asked for, which no current stack can speak with CloudCore.
+    pub(crate) quic: bool,
+}
+
+/// All that is wrong with a configuration.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub(crate) struct Invalid(Vec<String>);
+
+/// Checks values and collects what is wrong with them.
+#[derive(Default)]
+struct Check(Vec<String>);
+
+impl Check {
+    fn wrong(&mut self, key: &str, value: &impl fmt::Debug, expected: &str) {
+        self.0.push(format!("edgeHub.{key} is {value:?}, expected {expected}"));
+    }
+
+    /// Takes seconds; 0 and what is missing mean the default, as in KubeEdge.
+    fn seconds(&mut self, key: &str, value: Option<i64>, default: u64) -> Duration {
+        let seconds = match value {
+            None | Some(0) => default,
+            Some(value) => match u64::try_from(value) {
+                Ok(seconds) if seconds <= 86_400 => seconds,
+                Ok(_) | Err(_) => {
+                    self.wrong(key, &value, "seconds from 1 to 86400");
+                    default
+                }
+            },
         };
-        ensure!(!server.is_empty(), "edgeHub names no server for {scheme}, expected host:port");
-        Ok(Self { endpoint: format!("{scheme}://{server}") })
+        Duration::from_secs(seconds)
+    }
+
+    /// Takes a rate; KubeEdge drops every message at 0, which nobody can mean.
+    fn rate(&mut self, key: &str, value: Option<i64>, default: u32) -> u32 {
+        match value {
+            None | Some(0) => default,
+            Some(value) => u32::try_from(value).ok().filter(|rate| *rate <= 1_000_000).unwrap_or_else(
+                || {
+                    self.wrong(key, &value, "a number from 0 (the default) to 1000000");
+                    default
+                },
+            ),
+        }
+    }
+
+    fn endpoint(&mut self, key: &str, value: Option<&str>, expected: &str) -> Endpoint {
+        let text = value.unwrap_or_default();
+        Endpoint::parse(text).unwrap_or_else(|| {
+            self.wrong(key, &text, expected);
+            Endpoint { host: String::new(), port: 0 }
+        })
+    }
+
+    fn file(&mut self, key: &str, value: Option<PathBuf>) -> PathBuf {
+        let file = value.unwrap_or_default();
+        if !file.is_absolute() || file.file_name().is_none() {
+            self.wrong(key, &file, "the absolute path of a file");
+        }
+        file
+    }
+}
+
+impl TryFrom<Raw> for Config {
+    type Error = Invalid;
+
+    fn try_from(raw: Raw) -> Result<Self, Invalid> {
+        let mut check = Check::default();
+        let Raw { node, token_file, edge_hub: hub } = raw;
+        if node.is_empty() || !node.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
+            check.0.push(format!("node is {node:?}, expected a DNS subdomain"));
+        }
+        let project = hub.project_id.unwrap_or_default();
+        if project.is_empty() || !project.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+        {
+            check.wrong("projectID", &project, "letters, digits, '-', '.' and '_'");
+        }
+        let websocket = hub.websocket.unwrap_or_default();
+        let quic = hub.quic.unwrap_or_default();
+        let expected = "host:port";
+        let mut server =
+            check.endpoint("websocket.server", websocket.server.as_deref(), expected);
+        if quic.enable {
+            // keadm then writes the cloud's address to the section of QUIC alone.
+            server.host = check.endpoint("quic.server", quic.server.as_deref(), expected).host;
+        }
+        let link = if quic.enable { &quic } else { &websocket };
+        let service = hub.http_server.as_deref().map(|url| {
+            url.strip_prefix("https://").map_or("", |rest| rest.trim_end_matches('/'))
+        });
+        let config = Self {
+            hub: server,
+            service: check.endpoint("httpServer", service, "https://host:port"),
+            heartbeat: check.seconds("heartbeat", hub.heartbeat, 15),
+            handshake: check.seconds("websocket.handshakeTimeout", link.handshake_timeout, 30),
+            read_deadline: check.seconds("websocket.readDeadline", link.read_deadline, 15),
+            write_deadline: check.seconds("websocket.writeDeadline", link.write_deadline, 15),
+            rate: (
+                check.rate("messageQPS", hub.message_qps, 30),
+                check.rate("messageBurst", hub.message_burst, 60),
+            ),
+            files: Files {
+                ca: check.file("tlsCaFile", hub.tls_ca_file),
+                certificate: check.file("tlsCertFile", hub.tls_cert_file),
+                key: check.file("tlsPrivateKeyFile", hub.tls_private_key_file),
+            },
+            token: hub.token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
+            rotate: hub.rotate_certificates.unwrap_or(true),
+            quic: quic.enable,
+            node,
+            project,
+            token_file,
+        };
+        if check.0.is_empty() { Ok(config) } else { Err(Invalid(check.0)) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn section(websocket: bool, quic: bool, server: &str) -> anyhow::Result<Config> {
-        let transport = |enable| Transport { enable, server: server.to_owned() };
-        Section { websocket: transport(websocket), quic: transport(quic) }.try_into()
-    }
-
-    #[test]
-    fn the_enabled_transport_makes_the_endpoint() {
-        assert_eq!(section(true, false, "cloud:10000").unwrap().endpoint, "wss://cloud:10000");
-        assert_eq!(section(false, true, "cloud:10001").unwrap().endpoint, "quic://cloud:10001");
-    }
-
-    #[test]
-    fn no_transport_two_of_them_and_no_server_are_refused() {
-        for (websocket, quic, server) in
-            [(true, true, "c:1"), (false, false, "c:1"), (true, false, "")]
-        {
-            assert!(section(websocket, quic, server).is_err(), "{websocket} {quic} '{server}'");
-        }
-    }
-}
+mod tests;
