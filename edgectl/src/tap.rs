@@ -5,7 +5,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use ipc_proto::tap::{Filter, Happening, MAX_RECORD, Record};
 use rustix::io::Errno;
@@ -18,6 +18,9 @@ use crate::clock::{rfc3339, time_of_day};
 use crate::failure::Failure;
 use crate::screen::{Paint, Screen, Style, View, Wake, harmless};
 use crate::table::{counted, size};
+
+/// The greatest number of records between two looks at whether anybody still watches.
+const BURST: u64 = 256;
 
 /// Shows records until nobody looks any more, or as many as wanted.
 pub(crate) fn run(
@@ -33,23 +36,27 @@ pub(crate) fn run(
             .map_err(|error| Failure::Failed(format!("cannot make a socket pair: {error}")))?;
     let mut control = client.tap(filter, theirs)?;
     let mut tally = Tally::default();
-    let mut open = true;
+    let mut supervised = true;
     loop {
-        // What was sent before the supervisor hung up is still read.
-        open &= read(&records, arguments, &mut tally, screen)?;
+        let records_left = read(&records, arguments, &mut tally, screen)?;
         if arguments.count.is_some_and(|count| tally.shown >= count) {
             break;
         }
-        if !open {
-            tally.tell();
-            return Err(Failure::Failed(
-                "edgecore ended the tap, which it does when it stops".into(),
-            ));
+        // What was sent before the supervisor hung up is still read.
+        match records_left {
+            Left::Nothing if supervised => {}
+            Left::Something => {}
+            Left::Nothing | Left::End => {
+                tally.tell();
+                let reason = "edgecore ended the tap, which it does when it stops";
+                return Err(Failure::Failed(reason.into()));
+            }
         }
+        // Also while there is more to read: this is where Ctrl-C is noticed.
         if view.wait(&[records.as_fd(), control.as_fd()], None)? == Wake::Ended {
             break;
         }
-        open = !hung_up(&mut control);
+        supervised &= !hung_up(&mut control);
     }
     tally.tell();
     Ok(())
@@ -76,20 +83,40 @@ impl Tally {
     }
 }
 
-/// Shows all records that are there; tells whether more can come.
+/// What a read has left on the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// There may be more.
+    Something,
+    /// Nothing at the moment.
+    Nothing,
+    /// Nothing will come any more.
+    End,
+}
+
+/// Shows the records that are there, at most [`BURST`], in one write: a write for each would drop
+/// more of them.
 fn read(
-    records: &impl std::os::fd::AsFd,
+    records: &OwnedFd,
     arguments: &TapArguments,
     tally: &mut Tally,
     screen: &mut Screen,
-) -> Result<bool, Failure> {
+) -> Result<Left, Failure> {
+    let burst = arguments.count.map_or(BURST, |count| BURST.min(count - tally.shown));
     let mut space = [MaybeUninit::uninit(); MAX_RECORD];
-    while arguments.count.is_none_or(|count| tally.shown < count) {
+    let mut text = String::new();
+    let mut left = Left::Something;
+    for _ in 0..burst {
         let datagram = match recv(records, &mut space, RecvFlags::DONTWAIT) {
-            Ok((([], _), _)) => return Ok(false),
+            Ok((([], _), _)) => {
+                left = Left::End;
+                break;
+            }
             Ok(((datagram, _), _)) => datagram,
-            Err(Errno::AGAIN) => return Ok(true),
-            Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN | Errno::INTR) => {
+                left = Left::Nothing;
+                break;
+            }
             Err(error) => {
                 let error = io::Error::from(error);
                 return Err(Failure::Failed(format!("cannot read records: {error}")));
@@ -101,12 +128,14 @@ fn read(
         };
         tally.shown += 1;
         tally.dropped += record.dropped;
-        match arguments.output.format {
-            Format::Json => screen.json_line(&Line::from(&record))?,
-            Format::Text => writeln!(screen, "{}", line(&record, screen.style()))?,
-        }
+        text.push_str(&match arguments.output.format {
+            Format::Json => serde_json::to_string(&Line::from(&record)).map_err(io::Error::from)?,
+            Format::Text => line(&record, screen.style()),
+        });
+        text.push('\n');
     }
-    Ok(true)
+    screen.write_all(text.as_bytes())?;
+    Ok(left)
 }
 
 /// Tells whether the supervisor is gone; it says nothing more on this connection.
