@@ -73,19 +73,20 @@ fn tell(screen: Screen, node: &Node, interrupt: &Interrupt, stay: bool) -> Resul
     screen.command(node.command_line());
     let begin = Instant::now();
     let all_run = |seen: &[Seen]| seen.iter().all(Seen::runs);
-    let first = wait(node, interrupt, "all modules to run", all_run)?;
+    let mut seen = wait(node, interrupt, "all modules to run", all_run)?;
     screen.line(&format!("all ten run after {}\n", shown(begin.elapsed())));
-    show_status(screen, node)?;
-    let up = Instant::now();
-    let mut before = first;
+    show(screen, node, &["status"])?;
     for (number, scene) in (1..).zip(&SCENES) {
         interrupt.pause(PAUSE)?;
         screen.heading(&format!("{number}. {}", scene.heading));
-        before = play(screen, node, interrupt, scene, &before, up)?;
+        let after = play(screen, node, interrupt, scene, &seen)?;
+        seen = others_never_noticed(screen, scene, &seen, after)?;
     }
     interrupt.pause(PAUSE)?;
     screen.heading("what the operator sees");
-    show_status(screen, node)?;
+    show(screen, node, &["status"])?;
+    screen.line("");
+    show(screen, node, &["status", "eventbus"])?;
     if stay {
         screen.heading("the node stays until Ctrl-C; in another terminal:");
         screen.line(&format!("  {} status -w", node.edgectl_line()));
@@ -95,48 +96,55 @@ fn tell(screen: Screen, node: &Node, interrupt: &Interrupt, stay: bool) -> Resul
     Ok(())
 }
 
-/// Breaks one module, waits until it is back, and shows that nobody else changed.
+/// Breaks one module and waits until it is back.
 fn play(
     screen: Screen,
     node: &Node,
     interrupt: &Interrupt,
     scene: &Scene,
     before: &[Seen],
-    up: Instant,
 ) -> Result<Vec<Seen>> {
-    screen.command(&format!("edgectl fault {} {}", scene.fault, scene.module));
-    let broken = of(before, scene.module)?;
+    let Scene { module, fault, .. } = scene;
+    let broken = of(before, module)?;
+    screen.command(&format!("edgectl fault {fault} {module}"));
     let begin = Instant::now();
-    node.edgectl(&["fault", scene.fault, scene.module])?;
-    let what = format!("{} to be back", scene.module);
-    let after = wait(node, interrupt, &what, |seen| {
-        of(seen, scene.module).is_ok_and(|now| now.runs() && now.pid != broken.pid)
+    node.edgectl(&["fault", fault, module])?;
+    let after = wait(node, interrupt, &format!("{module} to be back"), |seen| {
+        of(seen, module).is_ok_and(|now| now.runs() && now.pid != broken.pid)
     })?;
-    let took = begin.elapsed();
-    let back = of(&after, scene.module)?;
+    let back = of(&after, module)?;
     screen.line(&format!(
-        "  {:<12} process {} ended ({}); {} is ready {} after the fault",
-        screen.bad(scene.module),
+        "  {module}: process {} {}; {} {} after the fault",
         broken.shown_pid(),
-        back.last_exit.as_deref().unwrap_or("no reason known"),
-        screen.good(&format!("process {}", back.shown_pid())),
-        shown(took),
+        screen.bad(&format!("ended ({})", back.last_exit.as_deref().unwrap_or("no reason known"))),
+        screen.good(&format!("process {} is ready", back.shown_pid())),
+        shown(begin.elapsed()),
     ));
-    let others = after.iter().filter(|now| now.name != scene.module);
-    let mut line = String::from(" ");
-    for now in others {
+    Ok(after)
+}
+
+/// Shows that all but the scene's module are the processes that they were, with their age. Returns
+/// the modules with that age.
+fn others_never_noticed(
+    screen: Screen,
+    scene: &Scene,
+    before: &[Seen],
+    mut after: Vec<Seen>,
+) -> Result<Vec<Seen>> {
+    let mut others = Vec::new();
+    for now in after.iter_mut().filter(|now| now.name != scene.module) {
         let then = of(before, &now.name)?;
         if now.pid != then.pid {
             bail!("{} changed too: process {:?}, then {:?}", now.name, then.pid, now.pid);
         }
-        line.push_str(&format!(" {} {}", now.name, now.shown_pid()));
+        now.first_seen = then.first_seen;
+        let age = now.first_seen.elapsed().as_secs();
+        others.push(format!("{:<11} {:>7} {:>4}", now.name, now.shown_pid(), format!("{age}s")));
     }
-    screen.line(&format!(
-        "  {}, up {}:",
-        screen.good("the same processes as before"),
-        shown(up.elapsed())
-    ));
-    screen.line(&screen.faint(&line));
+    screen.line(&format!("  {}, by process id and age:", screen.good("the others never noticed")));
+    for line in others.chunks(3) {
+        screen.line(&screen.faint(&format!("    {}", line.join("    "))));
+    }
     Ok(after)
 }
 
@@ -169,9 +177,10 @@ fn wait(
     }
 }
 
-fn show_status(screen: Screen, node: &Node) -> Result<()> {
-    screen.command("edgectl status");
-    node.show(&["status"])
+/// Runs edgectl before the user's eyes.
+fn show(screen: Screen, node: &Node, arguments: &[&str]) -> Result<()> {
+    screen.command(&format!("edgectl {}", arguments.join(" ")));
+    node.show(arguments)
 }
 
 fn end(screen: Screen, node: Node) -> Result<()> {

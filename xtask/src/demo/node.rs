@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, process};
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +15,7 @@ use serde_json::Value;
 /// Short patience, so that a frozen module is found while the user looks, and faults allowed.
 const SUPERVISOR_YAML: &str = "\
 faults: true
+stopTimeout: 3s
 beat: { interval: 200ms, patience: 2s }
 modules:
   edged: { enabled: true }
@@ -56,6 +57,8 @@ pub(super) struct Seen {
     pub(super) state: String,
     pub(super) pid: Option<u64>,
     pub(super) last_exit: Option<String>,
+    /// When the demonstration first saw this process.
+    pub(super) first_seen: Instant,
 }
 
 impl Seen {
@@ -65,6 +68,7 @@ impl Seen {
             state: module["state"].as_str()?.to_owned(),
             pid: module["pid"].as_u64(),
             last_exit: module["lastExit"]["reason"].as_str().map(str::to_owned),
+            first_seen: Instant::now(),
         })
     }
 
