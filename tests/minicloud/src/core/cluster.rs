@@ -133,7 +133,7 @@ impl Cluster {
         meta.insert("uid".to_owned(), uid.into());
         meta.insert("resourceVersion".to_owned(), version.to_string().into());
         meta.insert("creationTimestamp".to_owned(), now.text().into());
-        if object.get("spec").is_some() {
+        if has_generation(&key) {
             object["metadata"]["generation"] = 1.into();
         }
         self.objects.insert(key.clone(), object.clone());
@@ -165,7 +165,7 @@ impl Cluster {
         if *object != before {
             self.version += 1;
             object["metadata"]["resourceVersion"] = self.version.to_string().into();
-            if object.get("spec") != before.get("spec") {
+            if has_generation(key) && object.get("spec") != before.get("spec") {
                 let generation = before["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
                 object["metadata"]["generation"] = generation.into();
             }
@@ -225,6 +225,12 @@ impl Cluster {
     fn report(&mut self, kind: ChangeKind, key: Key, object: Value, before: Value) {
         self.changes.push_back(Change { kind, key, object, before });
     }
+}
+
+/// Tells whether the API counts generations of such objects: pods, and all that CRDs define.
+fn has_generation(key: &Key) -> bool {
+    let custom = |names: &kinds::KindNames| names.group.ends_with(".kubeedge.io");
+    key.kind() == "pod" || kinds::by_word(key.kind()).is_none_or(custom)
 }
 
 /// Writes kind, version and namespace into an object that left them out.

@@ -23,6 +23,9 @@ pub(super) fn admit(cluster: &Cluster, object: &mut Value) {
         }
         "secret" => encode_strings(object),
         "node" => taint(object),
+        "device" => {
+            super::fields(object).entry("status").or_insert_with(|| json!({}));
+        }
         _ => {}
     }
 }

@@ -70,7 +70,18 @@ fn patch<'a>(call: &'a mut Call<'_>, request: &Request) -> Result<&'a Value, Sta
         if let Some(spec) = spec {
             fields(object).insert("spec".to_owned(), spec);
         }
+        if word == "pod" {
+            write_probe_times(object);
+        }
     })
+}
+
+/// Pods' conditions always have this field, null or not: Go writes it from the API's own type.
+fn write_probe_times(pod: &mut Value) {
+    let status = pod.get_mut("status").and_then(|status| status.get_mut("conditions"));
+    for condition in status.and_then(Value::as_array_mut).into_iter().flatten() {
+        fields(condition).entry("lastProbeTime").or_insert(Value::Null);
+    }
 }
 
 /// Answers a TokenRequest.
