@@ -21,15 +21,15 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// SIGINT and SIGTERM of this process, which make a socket readable.
+/// The signals that ask this process to end, which make a socket readable.
 #[derive(Debug)]
 pub(super) struct Interrupt(UnixStream);
 
 impl Interrupt {
-    /// From now on the two signals no longer end this process.
+    /// From now on these signals no longer end this process.
     pub(super) fn listen() -> Result<Self> {
         let (ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
-        for signal in [Signal::INT, Signal::TERM] {
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
             let end = theirs.try_clone().context("cannot clone a socket")?;
             signal_hook::low_level::pipe::register(signal.as_raw(), end)
                 .with_context(|| format!("cannot catch signal {}", signal.as_raw()))?;
