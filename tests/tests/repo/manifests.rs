@@ -44,7 +44,7 @@ const FEW: [(&str, usize); 7] = [
     // beside tokio and tracing a crate for each way to confine a process
     ("modules/runtime", 15),
     // TLS, HTTP, websocket and certificates are crates of their own
-    ("modules/edgehub", 18),
+    ("modules/edgehub", 20),
     ("modules/", 12),
     ("edgecore", 12),
     ("edgectl", 12),
