@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::tls;
 use crate::trouble::Trouble;
 
-pub(crate) use inspect::Facts;
+pub(crate) use inspect::{Facts, rfc3339};
 use token::Token;
 
 /// The greatest token file that is read.
@@ -52,9 +52,12 @@ impl Identity {
 /// Returns the certificate to go on with: the one of the files where it is good, else a new one by
 /// the token. `now` is the Unix time in seconds.
 pub(crate) async fn ensure(config: &Config, now: i64) -> Result<Identity, Trouble> {
-    let trouble = match load(config, now) {
+    let (trouble, expired) = match load(config) {
+        Ok(identity) if identity.facts.is_expired(now) => {
+            (Trouble::Expired(identity.facts.expires()), Some(identity))
+        }
         Ok(identity) => return Ok(identity),
-        Err(trouble) => trouble,
+        Err(trouble) => (trouble, None),
     };
     match token(config)? {
         Some(token) => {
@@ -64,14 +67,15 @@ pub(crate) async fn ensure(config: &Config, now: i64) -> Result<Identity, Troubl
             info!(expires = %identity.facts.expires(), "the cloud issued a certificate");
             Ok(identity)
         }
-        None if matches!(trouble, Trouble::Read(_, ref error) if is_absent(error)) => {
+        None if matches!(&trouble, Trouble::Read(_, error) if is_absent(error)) => {
             let place = config.token_file.as_ref().map_or_else(
                 || "edgeHub.token of edgecore.yaml".to_owned(),
                 |file| file.display().to_string(),
             );
             Err(Trouble::NoToken(place))
         }
-        None => Err(trouble),
+        // It may be this host's clock that is wrong; the cloud's decides.
+        None => expired.ok_or(trouble),
     }
 }
 
@@ -96,15 +100,12 @@ fn is_absent(error: &std::io::Error) -> bool {
 }
 
 /// Reads the files and looks whether they can be used.
-fn load(config: &Config, now: i64) -> Result<Identity, Trouble> {
+fn load(config: &Config) -> Result<Identity, Trouble> {
     let identity = files::load(&config.files)?;
     let wanted = inspect::common_name(&config.node);
     let found = &identity.facts.common_name;
     if *found != wanted {
         return Err(Trouble::OtherNode { found: found.clone(), wanted });
-    }
-    if identity.facts.is_expired(now) {
-        return Err(Trouble::Expired(identity.facts.expires()));
     }
     identity.tls()?;
     Ok(identity)

@@ -152,12 +152,12 @@ impl Check {
     fn rate(&mut self, key: &str, value: Option<i64>, default: u32) -> u32 {
         match value {
             None | Some(0) => default,
-            Some(value) => u32::try_from(value).ok().filter(|rate| *rate <= 1_000_000).unwrap_or_else(
-                || {
+            Some(value) => {
+                u32::try_from(value).ok().filter(|rate| *rate <= 1_000_000).unwrap_or_else(|| {
                     self.wrong(key, &value, "a number from 0 (the default) to 1000000");
                     default
-                },
-            ),
+                })
+            }
         }
     }
 
@@ -188,23 +188,24 @@ impl TryFrom<Raw> for Config {
             check.0.push(format!("node is {node:?}, expected a DNS subdomain"));
         }
         let project = hub.project_id.unwrap_or_default();
-        if project.is_empty() || !project.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+        if project.is_empty()
+            || !project.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
         {
             check.wrong("projectID", &project, "letters, digits, '-', '.' and '_'");
         }
         let websocket = hub.websocket.unwrap_or_default();
         let quic = hub.quic.unwrap_or_default();
         let expected = "host:port";
-        let mut server =
-            check.endpoint("websocket.server", websocket.server.as_deref(), expected);
+        let mut server = check.endpoint("websocket.server", websocket.server.as_deref(), expected);
         if quic.enable {
             // keadm then writes the cloud's address to the section of QUIC alone.
             server.host = check.endpoint("quic.server", quic.server.as_deref(), expected).host;
         }
         let link = if quic.enable { &quic } else { &websocket };
-        let service = hub.http_server.as_deref().map(|url| {
-            url.strip_prefix("https://").map_or("", |rest| rest.trim_end_matches('/'))
-        });
+        let service = hub
+            .http_server
+            .as_deref()
+            .map(|url| url.strip_prefix("https://").map_or("", |rest| rest.trim_end_matches('/')));
         let config = Self {
             hub: server,
             service: check.endpoint("httpServer", service, "https://host:port"),

@@ -19,8 +19,7 @@ use std::time::{Duration, Instant};
 
 use ipc_proto::frame::Outcome;
 use ipc_proto::{
-    Content, Group, Message, MessageId, Module, ModuleSet, Operation, Resource, Route, Source,
-    allow,
+    Content, Group, Message, MessageId, Module, Operation, Resource, Route, Source, allow,
 };
 
 use barrier::Barriers;
@@ -43,7 +42,6 @@ pub(crate) struct Now {
 
 /// What the shell is to do.
 #[derive(Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "nearly all effects are messages, moved on at once")]
 pub(crate) enum Effect {
     /// Hand this to a module and tell when it has settled it.
     Deliver(Module, Message),
@@ -74,6 +72,7 @@ pub(crate) enum Note {
 
 /// What goes to the transport.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages, moved on at once")]
 pub(crate) enum Outgoing {
     /// A message.
     Message(Message),
@@ -107,7 +106,6 @@ pub(crate) struct Tally {
 /// The decisions of the cloud link.
 #[derive(Debug)]
 pub(crate) struct Core {
-    enabled: ModuleSet,
     heartbeat: Duration,
     /// Draws the identity of a new message.
     draw: fn() -> MessageId,
@@ -123,13 +121,11 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(
         now: Instant,
-        enabled: ModuleSet,
         heartbeat: Duration,
         bucket: Bucket,
         draw: fn() -> MessageId,
     ) -> Self {
         Self {
-            enabled,
             heartbeat,
             draw,
             link: None,
@@ -184,7 +180,7 @@ impl Core {
     }
 
     /// Takes a message from the cloud.
-    pub(crate) fn from_cloud(&mut self, now: Now, message: Message) {
+    pub(crate) fn came_down(&mut self, now: Now, message: Message) {
         let Some(link) = &mut self.link else { return };
         if !link.served {
             link.served = true;
@@ -218,7 +214,6 @@ impl Core {
             return self.up.reply(ack);
         }
         let why = match dispatch::way(&message, asker) {
-            Way::To(to) if !self.enabled.contains(to) => format!("{to} is not enabled"),
             Way::To(to) => match allow::check(Module::Edgehub, to, &message) {
                 Ok(()) => {
                     self.down.handed_on(&message, confirmed);
@@ -248,6 +243,16 @@ impl Core {
         self.effects.push_back(Effect::Note(Note::Unsupported { id, route, why }));
     }
 
+    /// Takes a message from the cloud that is not readable but for its id: like one that no module
+    /// takes, it is answered, so that it does not hold the node's queue.
+    pub(crate) fn unreadable(&mut self, now: Now, id: MessageId) {
+        let (source, group) = (Source::None, Group::None);
+        let (operation, resource) = (Operation::None, Resource::None);
+        let route = Route { source, group, operation, resource };
+        let message = Message::new(id, now.millis, route, Content::NULL);
+        self.cope(now, message, "it cannot be read".to_owned());
+    }
+
     fn acknowledge(&mut self, now: Now, parent: &MessageId, route: Route) {
         if self.link.is_some() {
             let id = (self.draw)();
@@ -274,7 +279,7 @@ impl Core {
     }
 
     /// Takes a message of a module.
-    pub(crate) fn from_module(&mut self, now: Now, from: Module, token: Token, message: Message) {
+    pub(crate) fn sent_up(&mut self, now: Now, from: Module, token: Token, message: Message) {
         if let Some(why) = kinds::forbidden(&message) {
             let why = format!("'{}' cannot go to the cloud: {why}", message.route.resource);
             return self.effects.push_back(Effect::Refuse(token, why));

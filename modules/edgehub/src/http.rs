@@ -88,7 +88,8 @@ impl Get<'_> {
         }
         let request = request.body(Full::new(self.body)).map_err(|error| bad(&error))?;
         let reply = async {
-            let reply = sender.send_request(request).await.map_err(|error| broken(endpoint, error))?;
+            let reply =
+                sender.send_request(request).await.map_err(|error| broken(endpoint, &error))?;
             let (head, body) = reply.into_parts();
             let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| bad(&error))?;
             Ok(Reply { status: head.status, body: body.to_bytes() })
@@ -103,8 +104,8 @@ impl Get<'_> {
 }
 
 /// Sorts a failure under an HTTP exchange: TLS 1.3 tells only then that it refuses a certificate.
-fn broken(endpoint: &Endpoint, error: hyper::Error) -> Trouble {
-    let mut source = std::error::Error::source(&error);
+fn broken(endpoint: &Endpoint, error: &hyper::Error) -> Trouble {
+    let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<std::io::Error>()
             && let Some(tls) =

@@ -31,8 +31,8 @@ use crate::config::{Config, Raw};
 use crate::core::{Bucket, Core};
 use crate::dialler::{Dialler, Standing};
 use crate::hub::{Hub, now};
-use crate::report::{Report, State};
-use crate::trouble::Trouble;
+use crate::report::Report;
+use crate::transport::{Incoming, Link};
 use crate::ws::WebSocket;
 
 /// How long the clean close of the link may hold up the module's end.
@@ -49,42 +49,92 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
         warn!("CloudCore's QUIC is a draft that no current stack speaks: using its WebSocket");
     }
     let (qps, burst) = config.rate;
-    let core = Core::new(
-        now().at,
-        context.enabled(),
-        config.heartbeat,
-        Bucket::new(qps, burst),
-        module_runtime::message_id,
-    );
+    let core =
+        Core::new(now().at, config.heartbeat, Bucket::new(qps, burst), module_runtime::message_id);
     let mut hub = Hub::new(core, context.peers(), config.read_deadline);
     let (links_sender, mut links) = mpsc::channel(1);
     let (standing_sender, mut standing) = watch::channel(Standing::default());
     let transport = WebSocket { config: config.clone() };
     tokio::spawn(Dialler::new(config.clone(), transport, links_sender, standing_sender).run());
-    let mut reporter = Reporter::new(config.hub.to_string());
+    let mut shown = None;
     loop {
         hub.carry_out();
         hub.watch();
-        reporter.report(&mut context, &hub, &standing.borrow_and_update())?;
-        tokio::select! {
-            event = context.next() => match event {
-                Event::Message(delivery) => hub.sent(delivery),
-                Event::PeerUp(peer) => hub.peer_up(peer),
-                Event::PeerDown(peer) => hub.peer_down(peer),
-                Event::Drain => break,
-            },
-            Some(link) = links.recv() => hub.link_up(link),
-            incoming = incoming(&mut hub) => match incoming {
-                Some(incoming) => hub.came(incoming),
-                None => hub.link_down(),
-            },
-            () = room(&hub), if hub.wants_to_write() => write(&mut hub),
-            Some((id, result)) = hub.works.next() => hub.worked(&id, result),
-            (id, ticket) = handed_over(&mut hub) => hub.handed_over(id, ticket),
-            Ok(()) = standing.changed() => {}
-            () = sleep_until(hub.deadline()) => {}
+        show(&mut context, &mut shown, hub.report(&config, &standing.borrow_and_update()))?;
+        match turn(&mut hub, &mut context, &mut links, &mut standing).await {
+            Turn::Event(Event::Message(delivery)) => hub.sent(delivery),
+            Turn::Event(Event::PeerUp(peer)) => hub.peer_up(peer),
+            Turn::Event(Event::PeerDown(peer)) => hub.peer_down(peer),
+            Turn::Event(Event::Drain) => break,
+            Turn::Linked(link) => hub.link_up(link),
+            Turn::Came(Some(incoming)) => hub.came(incoming),
+            Turn::Came(None) => hub.link_down(),
+            Turn::Room => hub.write(),
+            Turn::Worked((id, result)) => hub.worked(&id, result),
+            Turn::HandedOver((id, ticket)) => hub.handed_over(id, ticket),
+            Turn::Due => {}
         }
     }
-    say_goodbye(hub).await;
+    hub.say_goodbye(GOODBYE).await;
+    Ok(())
+}
+
+/// What woke the main loop.
+#[expect(clippy::large_enum_variant, reason = "nearly all turns are messages, moved on at once")]
+enum Turn {
+    /// A module, or the supervisor.
+    Event(Event),
+    /// A link stands.
+    Linked(Link),
+    /// Something came from the cloud, or the link ended.
+    Came(Option<Incoming>),
+    /// The link takes what waits to be written.
+    Room,
+    /// A module is done with a message of the cloud.
+    Worked(hub::Worked),
+    /// A message of the cloud is in its module's queue, or cannot be.
+    HandedOver(hub::HandedOver),
+    /// Time.
+    Due,
+}
+
+/// Waits for the next thing to do. Cancelling loses nothing.
+async fn turn(
+    hub: &mut Hub,
+    context: &mut Context,
+    links: &mut mpsc::Receiver<Link>,
+    standing: &mut watch::Receiver<Standing>,
+) -> Turn {
+    let deadline = hub.deadline();
+    let writes = hub.wants_to_write();
+    // One message at a time: a full queue pushes back to the socket.
+    let reads = hub.handing_over.is_none();
+    let (incoming, outgoing) = hub.link.as_mut().map(Link::split).unzip();
+    tokio::select! {
+        event = context.next() => Turn::Event(event),
+        Some(link) = links.recv() => Turn::Linked(link),
+        Some(came) = optional(incoming.map(mpsc::Receiver::recv)), if reads => Turn::Came(came),
+        Some(Ok(_room)) = optional(outgoing.map(mpsc::Sender::reserve)), if writes => Turn::Room,
+        Some(worked) = hub.works.next(), if !hub.works.is_empty() => Turn::Worked(worked),
+        Some(over) = optional(hub.handing_over.as_mut()) => Turn::HandedOver(over),
+        Ok(()) = standing.changed() => Turn::Due,
+        Some(()) = optional(deadline.map(|at| tokio::time::sleep_until(at.into()))) => Turn::Due,
+    }
+}
+
+/// Waits for what may not be there; gives nothing at once when it is not.
+async fn optional<F: Future>(future: Option<F>) -> Option<F::Output> {
+    match future {
+        Some(future) => Some(future.await),
+        None => None,
+    }
+}
+
+/// Shows the operator how the link is, when it is not as it was shown.
+fn show(context: &mut Context, shown: &mut Option<Report>, report: Report) -> anyhow::Result<()> {
+    if shown.as_ref() != Some(&report) {
+        context.report(&report)?;
+        *shown = Some(report);
+    }
     Ok(())
 }

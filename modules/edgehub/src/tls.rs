@@ -48,10 +48,9 @@ pub(crate) fn client(
     identity: Option<(&CertificateDer<'_>, &PrivateKeyDer<'_>)>,
     not_before: u64,
 ) -> Result<Arc<ClientConfig>, Error> {
-    let builder =
-        ClientConfig::builder_with_details(provider(), Arc::new(NotBefore(not_before)))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots(ca)?);
+    let builder = ClientConfig::builder_with_details(provider(), Arc::new(NotBefore(not_before)))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots(ca)?);
     let config = match identity {
         // The leaf alone: CloudHub's authorisation wants exactly one certificate (WIRE.md §4.7).
         Some((certificate, key)) => builder

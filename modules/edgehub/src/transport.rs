@@ -41,6 +41,13 @@ pub(crate) struct Link {
     pub(crate) activity: Arc<Activity>,
 }
 
+impl Link {
+    /// Returns both directions.
+    pub(crate) const fn split(&mut self) -> (&mut mpsc::Receiver<Incoming>, &mpsc::Sender<Frame>) {
+        (&mut self.incoming, &self.outgoing)
+    }
+}
+
 /// Ends a link from either side of it, with the reason. The first reason counts.
 #[derive(Clone, Debug)]
 pub(crate) struct End(mpsc::Sender<Trouble>);

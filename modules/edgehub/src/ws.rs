@@ -169,7 +169,15 @@ fn sort(hub: &Endpoint, error: Error) -> Trouble {
         Error::ConnectionClosed
         | Error::AlreadyClosed
         | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Trouble::Closed,
-        other => Trouble::Broken(other.to_string()),
+        other @ (Error::Io(_)
+        | Error::Tls(_)
+        | Error::Capacity(_)
+        | Error::Protocol(_)
+        | Error::WriteBufferFull(_)
+        | Error::Utf8(_)
+        | Error::AttackAttempt
+        | Error::Url(_)
+        | Error::HttpFormat(_)) => Trouble::Broken(other.to_string()),
     }
 }
 

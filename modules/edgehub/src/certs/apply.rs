@@ -96,9 +96,7 @@ fn checked(
     certificate: CertificateDer<'static>,
     pkcs8: &[u8],
 ) -> Result<Identity, Trouble> {
-    let bad = |why: &str| {
-        Trouble::BadAnswer(config.service.clone(), "certificate", why.to_owned())
-    };
+    let bad = |why: &str| Trouble::BadAnswer(config.service.clone(), "certificate", why.to_owned());
     let facts = Facts::read(&certificate).ok_or_else(|| bad("it is no certificate"))?;
     if facts.common_name != inspect::common_name(&config.node) {
         return Err(bad("it is of another node"));

@@ -46,7 +46,8 @@ mod tests {
         let sec1 = sec1(key.serialized_der()).expect("ring writes P-256 keys so");
         assert_eq!(sec1.len(), 121);
         let sec1 = PrivateKeyDer::Sec1(PrivateSec1KeyDer::from(sec1));
-        let public = any_ecdsa_type(&sec1).expect("a key").public_key().expect("its public half");
+        let signer = any_ecdsa_type(&sec1).expect("a key");
+        let public = signer.public_key().expect("its public half");
         assert_eq!(public.as_ref(), key.subject_public_key_info());
     }
 

@@ -52,7 +52,8 @@ fn parse_hash(text: &[u8]) -> Option<[u8; 32]> {
     let digits: &[u8; 64] = text.try_into().ok()?;
     let mut hash = [0; 32];
     for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-        let digit = |at: usize| char::from(pair[at]).to_digit(16).and_then(|d| u8::try_from(d).ok());
+        let digit =
+            |at: usize| char::from(pair[at]).to_digit(16).and_then(|d| u8::try_from(d).ok());
         *byte = digit(0)? << 4 | digit(1)?;
     }
     Some(hash)

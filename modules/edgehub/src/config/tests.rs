@@ -90,7 +90,9 @@ fn addresses_are_told_from_rubbish() {
     for good in ["a:1", "cloud.example.com:10000", "10.0.0.1:65535", "[::1]:10000"] {
         assert_eq!(Endpoint::parse(good).expect(good).to_string(), good);
     }
-    for bad in ["", "a", ":1", "a:", "a:0", "a:65536", "::1:1", "[::1]", "a b:1", "a/b:1", "a:1\r\n"] {
+    for bad in
+        ["", "a", ":1", "a:", "a:0", "a:65536", "::1:1", "[::1]", "a b:1", "a/b:1", "a:1\r\n"]
+    {
         assert_eq!(Endpoint::parse(bad), None, "{bad}");
     }
 }

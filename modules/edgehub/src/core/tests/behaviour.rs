@@ -1,7 +1,6 @@
 //! Single behaviours, each with the message that shows it.
 
 use bytes::Bytes;
-use ipc_proto::ModuleSet;
 
 use super::super::*;
 
@@ -36,9 +35,7 @@ impl Bench {
 
     fn down() -> Self {
         let now = Instant::now();
-        let enabled: ModuleSet = Module::ALL.into_iter().collect();
-        let enabled = enabled.without(Module::Taskmanager);
-        Self { now, core: Core::new(now, enabled, HEARTBEAT, Bucket::new(30, 60), draw) }
+        Self { now, core: Core::new(now, HEARTBEAT, Bucket::new(30, 60), draw) }
     }
 
     fn time(&self) -> Now {
@@ -70,7 +67,7 @@ impl Bench {
     fn cloud_says(&mut self, json: &str) -> MessageId {
         let message = ipc_proto::json::decode(&Bytes::from(json.to_owned())).expect("a message");
         let id = message.header.id.clone();
-        self.core.from_cloud(self.time(), message);
+        self.core.came_down(self.time(), message);
         id
     }
 
@@ -78,7 +75,7 @@ impl Bench {
         let mut answer = message.response(draw(), 0, Content::from_raw("{}".into()));
         answer.route.source = Source::Edgecontroller;
         answer.route.group = Group::Resource;
-        self.core.from_cloud(self.time(), answer.clone());
+        self.core.came_down(self.time(), answer.clone());
         answer
     }
 
@@ -96,7 +93,7 @@ impl Bench {
         };
         let mut message = Message::new(draw(), 0, route, Content::NULL);
         message.header.sync = sync;
-        self.core.from_module(self.time(), Module::Metamanager, token, message);
+        self.core.sent_up(self.time(), Module::Metamanager, token, message);
     }
 }
 
@@ -136,7 +133,6 @@ fn a_message_that_comes_again_is_neither_handed_on_nor_left_unacknowledged() {
 fn what_no_module_takes_is_answered_and_acknowledged() {
     for (group, operation, resource) in [
         ("novel", "update", "default/pod/p"),
-        ("taskmanager", "Check", "t"),
         ("resource", "frobnicate", "default/pod/p"),
         ("resource", "update", "a/b/c/d"),
     ] {
@@ -307,8 +303,8 @@ fn a_message_that_its_sender_sends_again_goes_once() {
         group,
     };
     let message = Message::new(draw(), 0, route, Content::NULL);
-    bench.core.from_module(bench.time(), Module::Metamanager, 1, message.clone());
-    bench.core.from_module(bench.time(), Module::Metamanager, 2, message);
+    bench.core.sent_up(bench.time(), Module::Metamanager, 1, message.clone());
+    bench.core.sent_up(bench.time(), Module::Metamanager, 2, message);
     assert_eq!(bench.written().len(), 1);
     bench.pass(Duration::from_secs(1));
     let barrier = bench.written();

@@ -81,9 +81,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let now = Instant::now();
-        let enabled = Module::ALL.into_iter().collect();
         let heartbeat = Duration::from_secs(15);
-        let core = Core::new(now, enabled, heartbeat, Bucket::new(30, 60), draw);
+        let core = Core::new(now, heartbeat, Bucket::new(30, 60), draw);
         Self {
             now,
             core,
@@ -203,7 +202,7 @@ impl World {
 
     fn arrive(&mut self) {
         if let Some(message) = self.wire_down.pop_front() {
-            self.core.from_cloud(self.time(), message);
+            self.core.came_down(self.time(), message);
         }
         if let Some(id) = self.pongs.pop_front() {
             self.core.probed(self.time(), &id);
@@ -251,7 +250,7 @@ impl World {
             }
         }
         self.sent.insert(token, message.clone());
-        self.core.from_module(self.time(), Module::Metamanager, token, message);
+        self.core.sent_up(self.time(), Module::Metamanager, token, message);
     }
 
     /// Lets everything work until nothing is left to do.
