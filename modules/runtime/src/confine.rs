@@ -115,6 +115,3 @@ fn kept_capabilities() -> u64 {
     let kept = caps::read(None, CapSet::Permitted).unwrap_or_default();
     kept.iter().map(Capability::bitmask).sum()
 }
-
-#[cfg(test)]
-mod tests;

@@ -74,8 +74,9 @@ fn complain(line: &str) {
     let _closed = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Leaves one line on standard error for the operator; the process then aborts.
-fn report_panic(module: Module, panic: &PanicHookInfo<'_>) {
+/// Leaves one line on standard error for the operator and ends the process, also in a build that
+/// unwinds: there a task of the runtime would die alone and leave half a module behind.
+fn report_panic(module: Module, panic: &PanicHookInfo<'_>) -> ! {
     let payload = panic.payload();
     let message = payload
         .downcast_ref::<&str>()
@@ -86,6 +87,7 @@ fn report_panic(module: Module, panic: &PanicHookInfo<'_>) {
         Some(location) => complain(&format!("{module} panicked at {location}: {message}")),
         None => complain(&format!("{module} panicked: {message}")),
     }
+    std::process::abort()
 }
 
 /// Takes standard input, if it is a lifeline.
