@@ -31,8 +31,8 @@ pub(crate) fn confine(start: &Start) -> anyhow::Result<Confinement> {
     if !wanted.keep_root {
         missing.note("the drop of capabilities", drop_capabilities());
     }
-    let no_new_privileges =
-        missing.note("no_new_privs", Ok(rustix::thread::set_no_new_privs(true)?)).is_some();
+    let locked = rustix::thread::set_no_new_privs(true).map_err(Into::into);
+    let no_new_privileges = missing.note("no_new_privs", locked).is_some();
     let landlock_abi = match (wanted.landlock, start.module) {
         (false, _) => 0,
         (true, Module::Edged) => {
