@@ -87,6 +87,12 @@ impl Name {
         Self { kind, ..self.clone() }
     }
 
+    /// Returns the resource that names it.
+    #[cfg(test)]
+    pub(crate) fn resource(&self) -> Resource {
+        Resource::object(self.scope.clone(), self.kind.clone(), &self.name)
+    }
+
     /// Returns the key in `meta`.
     pub(crate) fn key(&self) -> Box<str> {
         let Self { scope, kind, name } = self;

@@ -15,7 +15,7 @@ use crate::row::{Answer, Change, Committed, Mirror, Object, Question, Removal, W
 
 /// How long another process may hold the file before it is called locked; keadm's copies and
 /// readers are done far sooner.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The settings of a connection that writes. `FULL`, because an acknowledged object must be there
 /// after a power cut. The cache of 512 KiB holds the inner pages of some ten thousand objects.

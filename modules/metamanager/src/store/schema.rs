@@ -18,6 +18,8 @@ CREATE TABLE IF NOT EXISTS `target_urls` (`url` text,PRIMARY KEY (`url`));
 
 /// The steps of our own tables. `user_version` counts those that were taken; the Go edgecore never
 /// sets it. A step is never changed once it was shipped.
+///
+/// The last statement of the first: KubeEdge up to 1.22 kept nodes in namespace `default`.
 const STEPS: &[&str] = &["
 CREATE TABLE outbox (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -27,6 +29,9 @@ CREATE TABLE outbox (
     message TEXT NOT NULL
 );
 CREATE INDEX outbox_subject ON outbox (subject) WHERE subject IS NOT NULL;
+INSERT OR IGNORE INTO meta (key, type, value)
+    SELECT 'null/' || substr(key, 9), type, value FROM meta
+    WHERE type IN ('node', 'nodepatch') AND key LIKE 'default/node%';
 "];
 
 /// The version that this program makes.

@@ -32,9 +32,10 @@ const SNAPSHOT_DELAY: Duration = Duration::from_secs(60);
 /// The thread's state.
 pub(super) struct Writer<T> {
     path: PathBuf,
+    /// Stands before `done`, and so is closed before the main loop hears that the thread has ended.
+    database: Option<Database>,
     jobs: Receiver<Job<T>>,
     done: Sender<Done<T>>,
-    database: Option<Database>,
     /// What is wrong, while something is.
     trouble: Option<Trouble>,
     /// Commits that wait for the trouble to end, in order.
