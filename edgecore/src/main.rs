@@ -1,5 +1,7 @@
-//! The shipped binary: the supervisor, every module, and the configuration's converter in one file.
+//! The shipped binary; everything is in the library.
 
-fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     edgecore::main()
 }
