@@ -198,22 +198,20 @@ enum Then {
 /// Who waits for an answer.
 #[derive(Debug)]
 enum Waiter {
-    /// A caller in this process. One that has gone needs no answer.
-    Caller(oneshot::Sender<Result<Message, RequestError>>),
+    /// A caller in this process.
+    Caller(oneshot::Sender<Result<Delivery, RequestError>>),
     /// The sender of the request that was passed on.
     Asker(Box<Delivery>),
 }
 
 impl Waiter {
-    fn resolve(self, result: Result<Message, RequestError>) {
+    /// Ends the wait; gives an answer back that its caller does not wait for any more.
+    fn resolve(self, result: Result<Delivery, RequestError>) -> Option<Delivery> {
         let asker = match self {
-            Self::Caller(caller) => {
-                let _gone = caller.send(result);
-                return;
-            }
+            Self::Caller(caller) => return caller.send(result).err().and_then(Result::ok),
             Self::Asker(asker) => asker,
         };
-        let answered = match result {
+        let answered = match result.map(Delivery::take) {
             Ok(answer) if answer.route.operation == Operation::Error => {
                 asker.respond_error(&answer.content.decode::<String>().unwrap_or_default())
             }
@@ -223,6 +221,7 @@ impl Waiter {
         if let Err(error) = answered {
             debug!("cannot pass an answer on: {error}");
         }
+        None
     }
 }
 
@@ -360,7 +359,9 @@ impl Peers {
     }
 
     /// Sends a request and waits for its answer, at most `timeout` in all. When nobody waits any
-    /// more the message is taken back, if it has not been written yet.
+    /// more the message is taken back, if it has not been written yet. The answer is the caller's
+    /// to settle, once what it brought is durable; one that comes too late arrives among the
+    /// module's events.
     ///
     /// # Errors
     /// [`RequestError`]. What the receiver did of the work is unknown after a time-out and after
@@ -370,7 +371,7 @@ impl Peers {
         to: Module,
         mut message: Message,
         timeout: Duration,
-    ) -> Result<Message, RequestError> {
+    ) -> Result<Delivery, RequestError> {
         message.header.sync = true;
         let door = self.door(to, &message)?;
         let deadline = clock::now() + timeout;
@@ -389,8 +390,8 @@ impl Peers {
         outgoing.waiter = Some((Patience::Until(deadline), Waiter::Caller(waiter)));
         door.command(to, outgoing).await?;
         match answer.await.map_err(|_| SendError::Ending(to))? {
-            Ok(answer) if answer.route.operation == Operation::Error => {
-                Err(RequestError::Failed { to, answer: Box::new(answer) })
+            Ok(answer) if answer.message.route.operation == Operation::Error => {
+                Err(RequestError::Failed { to, answer: Box::new(answer.take()) })
             }
             // The link looks at the deadline and does not know how long the wait was.
             Err(RequestError::TimedOut { .. }) => Err(timed_out),

@@ -66,6 +66,14 @@ impl Delivery {
         self.claim.settle(Outcome::Done);
     }
 
+    /// Settles the message and keeps it: for what needs no storing.
+    #[must_use]
+    pub fn take(self) -> Message {
+        let Self { message, claim, .. } = self;
+        claim.settle(Outcome::Done);
+        message
+    }
+
     /// Tells the sender that the message will never be taken, and why.
     pub fn refuse(self, reason: &str) {
         self.claim.settle(Outcome::Refused(reason.into()));

@@ -314,20 +314,20 @@ impl Link {
             self.inbound.settle(life, sequence, outcome);
             return Ok(false);
         }
-        if let Some(parent) = &message.header.parent {
-            match self.requests.answered(parent) {
-                Some((request, waiter)) => {
-                    self.queue.cancel(request);
-                    waiter.resolve(Ok(message));
-                }
-                None => debug!(peer = %self.peer, %parent, "an answer came that nobody waits for"),
-            }
-            self.inbound.settle(life, sequence, Outcome::Done);
-            return Ok(true);
-        }
         let Some(way_back) = self.way_back.upgrade() else { bail!("this module is ending") };
         let delivery = Delivery::new(self.peer, message, Claim::new(way_back, life, sequence));
-        if self.inbox.try_send(delivery).is_err() {
+        let parent = delivery.message.header.parent.as_ref();
+        let unheard = match parent.and_then(|parent| self.requests.answered(parent)) {
+            Some((request, waiter)) => {
+                self.queue.cancel(request);
+                waiter.resolve(Ok(delivery))
+            }
+            // An answer that comes too late can still carry an object worth storing.
+            None => Some(delivery),
+        };
+        if let Some(delivery) = unheard
+            && self.inbox.try_send(delivery).is_err()
+        {
             bail!("more messages of earlier processes wait than the module can hold");
         }
         Ok(true)

@@ -104,8 +104,8 @@ async fn a_request_is_answered() {
     let question = number(&edged, 42);
     let id = question.header.id.clone();
     let answer = edged.peers.request(Module::Metamanager, question, LIMIT).await.expect("answers");
-    assert_eq!(answer.header.parent, Some(id));
-    assert_eq!(answer.content.decode::<u64>().expect("a number"), 42);
+    assert_eq!(answer.message.header.parent, Some(id));
+    assert_eq!(answer.message.content.decode::<u64>().expect("a number"), 42);
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn a_refusal_reaches_the_sender() {
     let refused = RequestError::Refused { to: Module::Metamanager, reason: "not today".into() };
     assert_eq!(timeout(LIMIT, ticket.settled()).await.expect("in time"), Err(refused.clone()));
     let request = edged.peers.request(Module::Metamanager, query(&edged), LIMIT);
-    assert_eq!(request.await, Err(refused));
+    assert_eq!(request.await.expect_err("it is refused"), refused);
 }
 
 #[tokio::test]
@@ -258,7 +258,7 @@ async fn a_large_message_passes_though_it_is_larger_than_every_window() {
     let text = "x".repeat(3 << 20);
     let question = Message { content: Content::text(&text), ..query(&edged) };
     let answer = edged.peers.request(Module::Metamanager, question, LIMIT).await.expect("answers");
-    assert_eq!(answer.content.decode::<String>().expect("a text"), text);
+    assert_eq!(answer.message.content.decode::<String>().expect("a text"), text);
 }
 
 #[tokio::test]
@@ -274,10 +274,10 @@ async fn ping_and_echo_are_answered_by_the_main_loop() {
         edged.peers.request(Module::Metamanager, message, LIMIT)
     };
     let pong = ask(Operation::Ping, "").await.expect("answers");
-    assert_eq!(pong.content, Content::NULL);
+    assert_eq!(pong.message.content, Content::NULL);
     for path in ["", "edgehub", "edgehub/metamanager/edged/metamanager"] {
         let echo = ask(Operation::Echo, path).await.expect("answers");
-        assert_eq!(echo.content, Content::text("hello"), "{path}");
+        assert_eq!(echo.message.content, Content::text("hello"), "{path}");
     }
     let error = ask(Operation::Echo, "edgehub/nobody").await.unwrap_err().to_string();
     assert!(error.contains("unknown module 'nobody'"), "{error}");
