@@ -1,116 +1,136 @@
-//! The converter: reads KubeEdge's `edgecore.yaml` and our `supervisor.yaml` and makes of both the
-//! one configuration that the supervisor takes.
+//! The converter: the operator's YAML files in, the supervisor's configuration out.
 //!
-//! It runs in a short-lived process of its own, so values may be trees here: nothing of them stays
-//! in the memory of a process that lives on.
+//! It runs as a short-lived process of its own, so that what YAML costs in memory is gone when the
+//! agent works. Whatever is wrong in either file is found in one run and said line by line.
 
-mod duration;
+mod defaults;
 mod edgecore_yaml;
-mod host;
-mod quantity;
-mod section;
+mod reader;
 mod supervisor_yaml;
-pub(crate) mod template;
-mod yaml;
+mod users;
 
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
 use std::path::Path;
+use std::process::ExitCode;
 
 use ipc_proto::Module;
 use serde_json::Value;
-use supervisor::config::{Config, MAX_MODULE_CONFIG, ModuleConfig};
+use supervisor::config::{Config, ModuleConfig};
 
-use edgecore_yaml::EdgecoreYaml;
-use section::Errors;
-use supervisor_yaml::SupervisorYaml;
+pub(crate) use defaults::{defaults_text, minimal_text};
+use edgecore_yaml::Node;
+use reader::{Findings, Reader};
+use supervisor_yaml::{ModuleSettings, Settings};
 
-/// The user whom modules without need of root run as, where the host has it.
-const MODULE_USER: &str = "edgecore";
+/// The greatest configuration file in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
 
-/// What became of the operator's files.
-#[derive(Debug)]
-pub(crate) struct Converted {
-    /// The supervisor's configuration as one line of JSON, or all errors of both files.
-    pub(crate) outcome: Result<String, Vec<String>>,
-    /// What the operator should look at.
-    pub(crate) warnings: Vec<String>,
+/// The exit code for a configuration that cannot be taken.
+const REFUSED: u8 = 2;
+
+/// Reads both files, prints the supervisor's configuration as one line of JSON on standard output,
+/// and warnings and errors on standard error. Returns 0, or 2 when there are errors.
+pub(crate) fn convert(edgecore: &Path, supervisor: &Path) -> ExitCode {
+    let mut findings = Findings::default();
+    let config = read(edgecore, supervisor, &mut findings);
+    let mut lines = String::new();
+    for warning in &findings.warnings {
+        lines += &format!("warning: {warning}\n");
+    }
+    for error in &findings.errors {
+        lines += &format!("error: {error}\n");
+    }
+    // Nobody may be listening; the exit code still tells.
+    let _unheard = std::io::stderr().write_all(lines.as_bytes());
+    let Some(config) = config.filter(|_| findings.errors.is_empty()) else {
+        return ExitCode::from(REFUSED);
+    };
+    let mut line = serde_json::to_vec(&config).expect("a configuration has only text keys");
+    line.push(b'\n');
+    match std::io::stdout().write_all(&line) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
-/// Reads both files; the supervisor's need not exist.
-#[must_use]
-pub(crate) fn convert(edgecore: &Path, supervisor: &Path) -> Converted {
-    let mut errors = Errors::new();
-    let mut warnings = Vec::new();
-    let file = yaml::read(edgecore).and_then(|document| {
-        document.ok_or_else(|| {
-            format!(
-                "{} is missing, expected a configuration such as 'edgecore --minconfig' prints",
-                edgecore.display()
-            )
-        })
+/// Reads both files; nothing when one of them cannot be read at all.
+fn read(edgecore: &Path, supervisor: &Path, findings: &mut Findings) -> Option<Config> {
+    let node_file = load(edgecore, findings);
+    let settings_file = if supervisor.exists() {
+        load(supervisor, findings)
+    } else {
+        Some(Value::Object(serde_json::Map::new()))
+    };
+    let node = node_file.map(|file| {
+        edgecore_yaml::read(file, &mut Reader::new(&edgecore.display().to_string(), findings))
     });
-    let mut note = |error| {
-        errors.push(error);
-        Value::Null
-    };
-    let file = file.unwrap_or_else(&mut note);
-    let own = yaml::read(supervisor).unwrap_or_else(|error| Some(note(error)));
-    let defaults = yaml::parse(&template::full()).unwrap_or_else(note);
-    let name = edgecore.display().to_string();
-    let file = EdgecoreYaml::read(&name, defaults, file, &mut errors, &mut warnings);
-    let name = supervisor.display().to_string();
-    let own = SupervisorYaml::read(&name, own.unwrap_or(Value::Null), &mut errors);
-    let config = merge(&file, &own, &mut errors);
-    let outcome = match serde_json::to_string(&config) {
-        Ok(json) if errors.is_empty() => Ok(json + "\n"),
-        Ok(_) => Err(errors),
-        Err(error) => Err(vec![error.to_string()]),
-    };
-    Converted { outcome, warnings }
+    let settings = settings_file.map(|file| {
+        supervisor_yaml::read(&file, &mut Reader::new(&supervisor.display().to_string(), findings))
+    });
+    Some(assemble(&node?, &settings?, findings))
 }
 
-fn merge(file: &EdgecoreYaml, own: &SupervisorYaml, errors: &mut Errors) -> Config {
-    let user = own.user.or_else(|| host::user(MODULE_USER));
-    let modules = Module::ALL.map(|module| {
-        let limits = &own.modules[module.index()];
-        let config = file.of(module).to_string();
-        if config.len() > MAX_MODULE_CONFIG {
-            errors.push(format!(
-                "the configuration of {module} has {} bytes, expected at most {MAX_MODULE_CONFIG}",
-                config.len()
-            ));
+/// Reads one YAML file as a tree.
+fn load(path: &Path, findings: &mut Findings) -> Option<Value> {
+    let name = path.display();
+    let text = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.len() > MAX_FILE => {
+            let size = metadata.len();
+            findings.errors.push(format!("{name}: {size} bytes, expected at most {MAX_FILE}"));
+            return None;
         }
-        let shared = if module.needs_root() { None } else { user };
+        Ok(_) => std::fs::read_to_string(path),
+        Err(error) => Err(error),
+    };
+    let text = match text {
+        Ok(text) => text,
+        Err(error) => {
+            let advice = "'edgecore --minconfig' prints one to begin with";
+            findings.errors.push(format!("cannot read {name}: {error}; {advice}"));
+            return None;
+        }
+    };
+    match reader::parse(&text) {
+        Ok(tree) => Some(tree),
+        Err(error) => {
+            findings.errors.push(format!("{name}: {error}"));
+            None
+        }
+    }
+}
+
+/// Puts both files together.
+fn assemble(node: &Node, settings: &Settings, findings: &mut Findings) -> Config {
+    let root = rustix::process::geteuid().is_root();
+    let users = users::resolve(settings, root, findings);
+    let modules = Module::ALL.map(|module| {
+        let own = &settings.modules[module.index()];
+        let ModuleSettings { limits, seccomp, landlock, log_level, queue, .. } = own;
         ModuleConfig {
-            enabled: limits.enabled.unwrap_or_else(|| file.enables(module)),
-            user: limits.user.or(shared).filter(|(uid, _)| *uid != 0),
+            enabled: own.enabled.unwrap_or(node.enabled.contains(module)),
+            user: users[module.index()],
             memory_max: limits.memory_max,
             memory_high: limits.memory_high,
             cpu_weight: limits.cpu_weight,
             pids_max: limits.pids_max,
             open_files: limits.open_files,
-            seccomp: limits.seccomp,
-            landlock: limits.landlock,
-            writable: file.writable(module),
-            log_level: limits.log_level,
-            queue: limits.queue,
-            config: config.into(),
+            seccomp: seccomp.unwrap_or(true),
+            landlock: landlock.unwrap_or(true),
+            writable: node.writable(module),
+            log_level: log_level.unwrap_or(settings.log_level),
+            queue: queue.unwrap_or(settings.queue),
+            config: node.section(module).to_string().into(),
         }
     });
-    let mut not_in_force = Vec::new();
-    if user.is_none() && rustix::process::geteuid().is_root() {
-        not_in_force.push(format!(
-            "there is no user '{MODULE_USER}' on this host: modules run as root, without its powers"
-        ));
-    }
     Config {
-        node: file.node.as_str().into(),
-        faults: own.faults,
-        beat_interval: own.beat_interval,
-        policy: own.policy,
+        node: node.name.as_str().into(),
+        faults: settings.faults,
+        beat_interval: settings.beat_interval,
+        policy: settings.policy,
         modules,
-        not_in_force,
+        not_in_force: std::mem::take(&mut findings.not_in_force),
     }
 }
-
-#[cfg(test)]
-mod tests;

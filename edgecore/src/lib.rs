@@ -1,40 +1,61 @@
-//! The shipped binary: the supervisor, all modules and the converter of the configuration in one
-//! file, so that all processes of a node share its text in memory. Which of them a process is, its
-//! name says (argv\[0\]), or else its first argument; without either it is the supervisor.
+//! One file for all of the agent's processes, because processes that run one file share its text in
+//! memory (`docs/adr/0001-one-binary.md`). Which process it is to be is said by the name that it was
+//! started under, or by its first argument.
 
-mod cli;
+mod arguments;
 mod config;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use arguments::{Command, UsageError};
 use ipc_proto::Module;
 
-/// The first argument that makes a process the converter.
-const CONVERTER: &str = "config";
+/// The exit code for a command line that makes no sense.
+const USAGE: u8 = 2;
 
-/// Does what name and arguments ask for and returns the process's exit code.
+/// Runs the process that the command line asks for.
 #[must_use]
 pub fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
-    let name = arguments.next().unwrap_or_default();
-    let arguments: Vec<OsString> = arguments.collect();
-    let first = arguments.first().and_then(|first| first.to_str());
-    if let Some(module) = module_of(&name).or_else(|| first.and_then(|first| first.parse().ok())) {
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    let words: Vec<OsString> = words.collect();
+    let name = Path::new(&program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let first = words.first().and_then(|word| word.to_str()).unwrap_or_default();
+    if let Ok(module) = name.parse().or_else(|_| first.parse()) {
         return run_module(module);
     }
-    if first == Some(CONVERTER) {
-        return cli::convert(&arguments[1..]);
+    match arguments::parse(words) {
+        Ok((command, remarks)) => {
+            for remark in remarks {
+                say(&remark);
+            }
+            run(command)
+        }
+        Err(error) => {
+            let UsageError(text) = error;
+            say(&format!("edgecore: {text}; see 'edgecore --help'"));
+            ExitCode::from(USAGE)
+        }
     }
-    cli::supervise(&arguments)
 }
 
-/// Reads a module's name from a program's path.
-fn module_of(name: &OsString) -> Option<Module> {
-    Path::new(name).file_name()?.to_str()?.parse().ok()
+fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Supervise(options) => supervisor::run(options),
+        Command::Convert { config, supervisor_config } => {
+            config::convert(&config, &supervisor_config)
+        }
+        Command::Print(text) => match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+    }
 }
 
+/// Runs one module. Each is an ordinary function of its own crate.
 fn run_module(module: Module) -> ExitCode {
     match module {
         Module::Metamanager => module_runtime::main(module, metamanager::run),
@@ -50,15 +71,7 @@ fn run_module(module: Module) -> ExitCode {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_programs_name_chooses_the_module() {
-        assert_eq!(module_of(&"edged".into()), Some(Module::Edged));
-        assert_eq!(module_of(&"/usr/libexec/metamanager".into()), Some(Module::Metamanager));
-        assert_eq!(module_of(&"/usr/local/bin/edgecore".into()), None);
-        assert_eq!(module_of(&"".into()), None);
-    }
+/// Says a line on standard error, if anybody listens.
+fn say(line: &str) {
+    let _unheard = writeln!(std::io::stderr(), "{line}");
 }

@@ -1,7 +1,5 @@
-//! The shipped binary; everything is in the library.
+//! The shipped binary: the supervisor, every module, and the configuration's converter in one file.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     edgecore::main()
 }

@@ -1,241 +1,205 @@
-//! KubeEdge's `edgecore.yaml` (v1alpha2), read over KubeEdge's defaults as the Go edgecore reads it:
-//! what is missing or null keeps its default, keys match without regard to case, and an unknown key
-//! is ignored with a warning. What has the wrong type is an error.
-//!
-//! Every module is handed its own sections of the file, defaults filled in, under the file's own
-//! names. Each checks what only it can judge.
+//! `edgecore.yaml`: KubeEdge's own file (v1alpha2), read over KubeEdge's defaults. A key that is not
+//! known is passed over with a warning, as KubeEdge does; a value of the wrong type is an error.
 
-use ipc_proto::Module;
+use ipc_proto::{Module, ModuleSet};
 use serde_json::{Map, Value, json};
 
-use crate::config::host;
-use crate::config::section::{Errors, show};
+use super::defaults;
+use super::reader::{Place, Reader};
 
-/// The version of the file that is read.
 const API_VERSION: &str = "edgecore.config.kubeedge.io/v1alpha2";
-
-/// The kind of the file that is read.
 const KIND: &str = "EdgeCore";
 
-/// Where keadm leaves a token for the first start, beside the folder of the configuration.
+/// Where keadm leaves a token for the first start (WIRE.md §3.4).
 const TOKEN_FILE: &str = "/etc/kubeedge/bootstrap-edgecore.conf";
 
-/// Mappings that hold keys of the operator's own, or Kubernetes' own: their reader judges them.
-const OPEN: [&str; 3] =
-    ["featureGates", "modules.edged.nodeLabels", "modules.edged.tailoredKubeletConfig"];
-
-/// The file over the defaults.
+/// The file over the defaults, checked as far as the frame needs it.
 #[derive(Debug)]
-pub(crate) struct EdgecoreYaml {
-    /// The node's name.
-    pub(crate) node: String,
-    merged: Value,
+pub(super) struct Node {
+    pub(super) name: String,
+    /// The modules that the file enables.
+    pub(super) enabled: ModuleSet,
+    tree: Value,
 }
 
-impl EdgecoreYaml {
-    /// Lays a file over the defaults and checks it. `name` is the file's.
-    pub(crate) fn read(
-        name: &str,
-        defaults: Value,
-        file: Value,
-        errors: &mut Errors,
-        warnings: &mut Vec<String>,
-    ) -> Self {
-        let mut merged = defaults;
-        let mut overlay = Overlay { name, errors, warnings };
-        overlay.mapping("", &mut merged, file);
-        overlay.expect(&merged["apiVersion"], "apiVersion", API_VERSION);
-        overlay.expect(&merged["kind"], "kind", KIND);
-        let node = merged["modules"]["edged"]["hostnameOverride"].as_str().unwrap_or_default();
-        let node = if node.is_empty() { host::node_name() } else { node.to_owned() };
-        if !host::is_dns_subdomain(&node) {
-            errors.push(format!(
-                "{name}: modules.edged.hostnameOverride is \"{node}\", expected a DNS subdomain: \
-                 lower-case letters, digits, '-' and '.'"
-            ));
-        }
-        let hub = &merged["modules"]["edgeHub"];
-        if hub["websocket"]["enable"] == hub["quic"]["enable"] {
-            let both = &hub["quic"]["enable"];
-            errors.push(format!(
-                "{name}: modules.edgeHub.websocket.enable and quic.enable are both {both}, \
-                 expected one of them to be true"
-            ));
-        }
-        Self { node, merged }
-    }
-
-    /// Tells whether the file wants a module to run. KubeEdge has no edgemesh of its own.
-    pub(crate) fn enables(&self, module: Module) -> bool {
-        let on = |pointer: &str| self.merged.pointer(pointer) == Some(&Value::Bool(true));
-        let enable = |section: &str| on(&format!("/modules/{section}/enable"));
-        match module {
-            Module::Metamanager => enable("metaManager"),
-            Module::Devicetwin => enable("deviceTwin"),
-            Module::Edgehub => enable("edgeHub"),
-            Module::Edged => enable("edged"),
-            Module::Eventbus => enable("eventBus"),
-            Module::Servicebus => enable("serviceBus"),
-            Module::Taskmanager => enable("taskManager"),
-            Module::Metaserver => enable("metaManager") && enable("metaManager/metaServer"),
-            Module::Edgestream => enable("edgeStream"),
-            Module::Edgemesh => false,
+/// Reads the file.
+pub(super) fn read(file: Value, reader: &mut Reader<'_>) -> Node {
+    let mut tree = defaults::tree();
+    let top = Place::default();
+    for (key, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+        match file.get(key) {
+            Some(Value::String(text)) if text == expected => {}
+            Some(other) => reader.wrong(&top.key(key), other, format_args!("\"{expected}\"")),
+            None => reader.error(format_args!("{key} is missing, expected \"{expected}\"")),
         }
     }
+    merge(&top, &mut tree, file, reader);
+    check(&tree, reader);
+    let name = text(&tree, "/modules/edged/hostnameOverride").to_owned();
+    let enabled = Module::ALL.into_iter().filter(|module| is_enabled(&tree, *module)).collect();
+    Node { name, enabled, tree }
+}
 
-    /// Returns a module's own configuration: the node's name and the sections that it acts on.
-    pub(crate) fn of(&self, module: Module) -> Value {
+/// Lays `over` onto `base`, key by key.
+fn merge(place: &Place, base: &mut Value, over: Value, reader: &mut Reader<'_>) {
+    match (base, over) {
+        (_, Value::Null) => {}
+        (Value::Object(base), Value::Object(over)) => {
+            let open = is_open(place);
+            for (key, value) in over {
+                let place = place.key(&key);
+                match base.get_mut(&key) {
+                    Some(known) => merge(&place, known, value, reader),
+                    None if open => drop(base.insert(key, value)),
+                    None => reader.warn(format_args!("{place} is unknown and passed over")),
+                }
+            }
+        }
+        (base, over) if is_like(base, &over) => *base = over,
+        (base, over) => reader.wrong(place, &over, type_name(base)),
+    }
+}
+
+/// Tells whether a table's keys are the operator's own.
+fn is_open(place: &Place) -> bool {
+    place.to_string().ends_with(".evictionHard")
+}
+
+/// Tells whether a value may stand where the default is `base`; no default takes anything.
+const fn is_like(base: &Value, value: &Value) -> bool {
+    matches!(
+        (base, value),
+        (Value::Null, _)
+            | (Value::Bool(_), Value::Bool(_))
+            | (Value::Number(_), Value::Number(_))
+            | (Value::String(_), Value::String(_))
+            | (Value::Array(_), Value::Array(_))
+    )
+}
+
+const fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "anything",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a table",
+    }
+}
+
+fn text<'a>(tree: &'a Value, pointer: &str) -> &'a str {
+    tree.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn flag(tree: &Value, pointer: &str) -> bool {
+    tree.pointer(pointer).and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// Checks the values that the frame itself relies on, and the ranges of numbers.
+fn check(tree: &Value, reader: &mut Reader<'_>) {
+    let top = Place::default().key("modules");
+    let name = text(tree, "/modules/edged/hostnameOverride");
+    if !defaults::is_node_name(name) {
+        let place = top.key("edged").key("hostnameOverride");
+        let expected = "a DNS subdomain: lower-case letters, digits, '-' and '.'";
+        reader.wrong(&place, &name.into(), expected);
+    }
+    let hub = top.key("edgeHub");
+    let websocket = flag(tree, "/modules/edgeHub/websocket/enable");
+    let quic = flag(tree, "/modules/edgeHub/quic/enable");
+    if websocket == quic {
+        let both = format!("{websocket} and {quic}");
+        let expected = "exactly one of websocket.enable and quic.enable to be true";
+        reader.error(format_args!("{hub} has websocket and quic at {both}, expected {expected}"));
+    }
+    let seconds = 1..=86_400;
+    let ranges = [
+        ("edgeHub", "heartbeat", seconds.clone()),
+        ("edgeHub", "messageQPS", 0..=1_000_000),
+        ("edgeHub", "messageBurst", 0..=1_000_000),
+        ("eventBus", "mqttQOS", 0..=2),
+        ("eventBus", "mqttMode", 0..=2),
+        ("metaManager", "remoteQueryTimeout", seconds.clone()),
+        ("serviceBus", "port", 1..=65_535),
+        ("serviceBus", "timeout", seconds),
+    ];
+    for (section, key, range) in ranges {
+        let value = tree.pointer(&format!("/modules/{section}/{key}"));
+        reader.number(&top.key(section).key(key), value, range);
+    }
+}
+
+fn is_enabled(tree: &Value, module: Module) -> bool {
+    let section = match module {
+        Module::Metamanager => "metaManager",
+        Module::Devicetwin => "deviceTwin",
+        Module::Edgehub => "edgeHub",
+        Module::Edged => "edged",
+        Module::Eventbus => "eventBus",
+        Module::Servicebus => "serviceBus",
+        Module::Taskmanager => "taskManager",
+        Module::Metaserver => "metaManager/metaServer",
+        Module::Edgestream => "edgeStream",
+        // KubeEdge's file has no room for it; supervisor.yaml enables it.
+        Module::Edgemesh => return false,
+    };
+    flag(tree, &format!("/modules/{section}/enable"))
+}
+
+impl Node {
+    /// Returns what a module is told: its own sections of the file, and nothing of the others.
+    pub(super) fn section(&self, module: Module) -> Value {
         let sections: &[&str] = match module {
-            Module::Metamanager => &["database", "metaManager", "featureGates"],
-            Module::Devicetwin => &["deviceTwin", "database"],
+            Module::Metamanager => &["database", "metaManager"],
+            Module::Devicetwin => &["deviceTwin"],
             Module::Edgehub => &["edgeHub"],
-            Module::Edged => &["edged", "featureGates"],
+            Module::Edged => &["edged"],
             Module::Eventbus => &["eventBus"],
             Module::Servicebus => &["serviceBus"],
-            Module::Taskmanager => &["taskManager", "database", "edged", "featureGates"],
-            Module::Metaserver => &["metaManager", "database", "edged", "featureGates"],
-            Module::Edgestream => &["edgeStream", "edged"],
+            Module::Taskmanager => &["taskManager", "featureGates"],
+            Module::Metaserver => &["metaManager", "featureGates"],
+            Module::Edgestream => &["edgeStream"],
             Module::Edgemesh => &[],
         };
-        let mut config = Map::new();
-        config.insert("node".to_owned(), json!(self.node));
+        let get = |name: &str| {
+            self.tree.get(name).or_else(|| self.tree.get("modules")?.get(name)).cloned()
+        };
+        let mut config: Map<String, Value> = sections
+            .iter()
+            .map(|name| ((*name).to_owned(), get(name).unwrap_or(Value::Null)))
+            .collect();
+        config.insert("node".to_owned(), json!(self.name));
         if module == Module::Edgehub {
             config.insert("tokenFile".to_owned(), json!(TOKEN_FILE));
-        }
-        for section in sections {
-            let value = self.merged.get(section).or_else(|| self.merged["modules"].get(section));
-            config.insert((*section).to_owned(), value.cloned().unwrap_or(Value::Null));
         }
         Value::Object(config)
     }
 
     /// Returns the folders that a module writes in.
-    pub(crate) fn writable(&self, module: Module) -> Vec<Box<str>> {
-        let text = |pointer: &str| self.merged.pointer(pointer).and_then(Value::as_str);
-        let folder = |pointer: &str| {
-            let parent = std::path::Path::new(text(pointer)?).parent()?;
-            Some(parent.to_string_lossy().into_owned())
-        };
-        let itself = |pointer: &str| text(pointer).map(str::to_owned);
-        let database = || folder("/database/dataSource");
-        let found: Vec<Option<String>> = match module {
-            Module::Metamanager => vec![database()],
-            // The database's journal of a reader stands beside it.
-            Module::Metaserver => vec![database()],
-            Module::Devicetwin => vec![itself("/modules/deviceTwin/dmiSockPath")],
-            Module::Edgehub => ["tlsCaFile", "tlsCertFile", "tlsPrivateKeyFile"]
-                .map(|file| folder(&format!("/modules/edgeHub/{file}")))
-                .into(),
-            Module::Edged => vec![
-                itself("/modules/edged/rootDirectory"),
-                itself("/modules/edged/tailoredKubeletConfig/podLogsDir"),
+    pub(super) fn writable(&self, module: Module) -> Vec<Box<str>> {
+        let files: &[&str] = match module {
+            Module::Metamanager => &["/database/dataSource"],
+            Module::Devicetwin => &["/modules/deviceTwin/dmiSockPath"],
+            Module::Edgehub => &[
+                "/modules/edgeHub/tlsCaFile",
+                "/modules/edgeHub/tlsCertFile",
+                "/modules/edgeHub/tlsPrivateKeyFile",
             ],
-            Module::Taskmanager => vec![Some("/etc/kubeedge".to_owned())],
-            Module::Eventbus | Module::Servicebus | Module::Edgestream | Module::Edgemesh => {
-                Vec::new()
-            }
+            Module::Edged
+            | Module::Eventbus
+            | Module::Servicebus
+            | Module::Taskmanager
+            | Module::Metaserver
+            | Module::Edgestream
+            | Module::Edgemesh => &[],
         };
-        let mut folders: Vec<Box<str>> = found
-            .into_iter()
-            .flatten()
-            .filter(|folder| folder.starts_with('/'))
-            .map(Box::from)
-            .collect();
-        folders.sort_unstable();
+        let folder = |pointer: &&str| {
+            let (folder, _) = text(&self.tree, pointer).rsplit_once('/')?;
+            (!folder.is_empty()).then(|| folder.into())
+        };
+        let mut folders: Vec<Box<str>> = files.iter().filter_map(folder).collect();
         folders.dedup();
         folders
     }
 }
-
-/// Lays one tree over another and notes what does not fit.
-struct Overlay<'a> {
-    name: &'a str,
-    errors: &'a mut Errors,
-    warnings: &'a mut Vec<String>,
-}
-
-impl Overlay<'_> {
-    fn mapping(&mut self, path: &str, base: &mut Value, over: Value) {
-        let Value::Object(over) = over else {
-            if !over.is_null() {
-                self.wrong(path, &over, "a mapping of keys to values");
-            }
-            return;
-        };
-        let Value::Object(base) = base else { return };
-        let open = OPEN.iter().any(|open| path.starts_with(open));
-        for (key, value) in over {
-            let known = base.keys().find(|known| known.eq_ignore_ascii_case(&key)).cloned();
-            let below = join(path, known.as_deref().unwrap_or(&key));
-            match known.and_then(|known| base.get_mut(&known)) {
-                Some(default) => self.value(&below, default, value),
-                None if open => {
-                    base.insert(key, value);
-                }
-                None => {
-                    let name = self.name;
-                    self.warnings.push(format!("{name}: {below} is unknown and ignored"));
-                }
-            }
-        }
-    }
-
-    fn value(&mut self, path: &str, base: &mut Value, over: Value) {
-        let over = as_boolean(base, over);
-        let expected = match (&*base, &over) {
-            (_, Value::Null)
-            | (Value::Null, _)
-            | (Value::Bool(_), Value::Bool(_))
-            | (Value::String(_), Value::String(_))
-            | (Value::Array(_), Value::Array(_))
-            | (Value::Object(_), _) => None,
-            (Value::Number(base), Value::Number(over)) if base.is_f64() || over.is_u64() => None,
-            (Value::Number(base), Value::Number(over)) => {
-                // A default below nothing says that KubeEdge means something by it.
-                (!over.is_i64() || base.is_u64()).then_some("a whole number, 0 or more")
-            }
-            (Value::Bool(_), _) => Some("true or false"),
-            (Value::String(_), _) => Some("a text, in quotes if it looks like something else"),
-            (Value::Array(_), _) => Some("a list"),
-            (Value::Number(_), _) => Some("a number"),
-        };
-        match expected {
-            Some(expected) => self.wrong(path, &over, expected),
-            None if base.is_object() => self.mapping(path, base, over),
-            None if over.is_null() => {}
-            None => *base = over,
-        }
-    }
-
-    fn expect(&mut self, value: &Value, path: &str, expected: &str) {
-        if value != expected {
-            self.wrong(path, value, expected);
-        }
-    }
-
-    fn wrong(&mut self, path: &str, value: &Value, expected: &str) {
-        let (name, value) = (self.name, show(value));
-        let path = if path.is_empty() { "the document" } else { path };
-        self.errors.push(format!("{name}: {path} is {value}, expected {expected}"));
-    }
-}
-
-/// KubeEdge's reader takes the words of YAML 1.1 for booleans.
-fn as_boolean(base: &Value, over: Value) -> Value {
-    match (base, over.as_str()) {
-        (Value::Bool(_), Some("yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y")) => {
-            Value::Bool(true)
-        }
-        (Value::Bool(_), Some("no" | "No" | "NO" | "off" | "Off" | "OFF" | "n" | "N")) => {
-            Value::Bool(false)
-        }
-        (_, Some(_) | None) => over,
-    }
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,198 +1,222 @@
-//! Our own `supervisor.yaml`: every key optional, every unknown key an error, since the file is ours
-//! and a misspelt limit is a limit that is not there.
+//! `supervisor.yaml`: what KubeEdge's own file has no room for. Every key is optional; the file is
+//! ours, so an unknown key is an error.
 
 use ipc_proto::Module;
 use ipc_proto::lifeline::{LogLevel, QueueBounds};
 use serde_json::Value;
 use supervisor::child::{Policy, Restart};
 
-use crate::config::duration::{self, Duration};
-use crate::config::host;
-use crate::config::quantity::Quantity;
-use crate::config::section::{Errors, Section};
+use super::reader::{Place, Reader};
 
-const BOOLEAN: &str = "true or false";
-const LEVEL: &str = "one of error, warn, info, debug, trace";
-const USER: &str = "the name or number of a user of this host";
+/// The longest duration that may be configured, in milliseconds: a day.
+const DAY: u64 = 24 * 60 * 60 * 1000;
+
+/// The least memory that a module starts in, in bytes.
+const LEAST_MEMORY: u64 = 4 << 20;
+
+/// The greatest amount of memory that may be configured, in bytes.
+const MOST_MEMORY: u64 = 1 << 40;
+
+const LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
 
 /// The file, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SupervisorYaml {
-    /// Whether faults may be put into modules.
-    pub(crate) faults: bool,
-    /// Who runs modules that need no root, where the file says so: user and group.
-    pub(crate) user: Option<(u32, u32)>,
-    /// Milliseconds between two beats.
-    pub(crate) beat_interval: u32,
-    /// How long the supervisor waits.
-    pub(crate) policy: Policy,
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) log_level: LogLevel,
+    pub(super) faults: bool,
+    /// Who runs the modules that need no root.
+    pub(super) user: Option<UserName>,
+    /// Milliseconds.
+    pub(super) beat_interval: u32,
+    pub(super) policy: Policy,
+    pub(super) queue: QueueBounds,
     /// By [`Module::index`].
-    pub(crate) modules: [ModuleYaml; Module::COUNT],
+    pub(super) modules: [ModuleSettings; Module::COUNT],
 }
 
 /// What the file says of one module.
+#[derive(Debug, Default)]
+pub(super) struct ModuleSettings {
+    pub(super) enabled: Option<bool>,
+    pub(super) user: Option<UserName>,
+    pub(super) limits: Limits,
+    pub(super) seccomp: Option<bool>,
+    pub(super) landlock: Option<bool>,
+    pub(super) log_level: Option<LogLevel>,
+    pub(super) queue: Option<QueueBounds>,
+}
+
+/// Bounds on what a module may take of the machine.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    pub(super) memory_max: Option<u64>,
+    pub(super) memory_high: Option<u64>,
+    pub(super) cpu_weight: Option<u32>,
+    pub(super) pids_max: Option<u32>,
+    pub(super) open_files: Option<u64>,
+}
+
+/// A user as the operator wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ModuleYaml {
-    /// Whether it runs, where the file says so.
-    pub(crate) enabled: Option<bool>,
-    /// Who runs it, where the file says so: user and group.
-    pub(crate) user: Option<(u32, u32)>,
-    /// In bytes.
-    pub(crate) memory_max: Option<u64>,
-    /// In bytes.
-    pub(crate) memory_high: Option<u64>,
-    /// From 1 to 10,000.
-    pub(crate) cpu_weight: Option<u32>,
-    /// Processes and threads.
-    pub(crate) pids_max: Option<u32>,
-    /// Descriptors.
-    pub(crate) open_files: Option<u64>,
-    /// Whether system calls are filtered.
-    pub(crate) seccomp: bool,
-    /// Whether files are fenced.
-    pub(crate) landlock: bool,
-    /// Its log lines.
-    pub(crate) log_level: LogLevel,
-    /// Its queue to each peer.
-    pub(crate) queue: QueueBounds,
+pub(super) enum UserName {
+    Id(u32),
+    Name(String),
 }
 
-impl SupervisorYaml {
-    /// Reads a document. `name` is the file's.
-    pub(crate) fn read(name: &str, document: Value, errors: &mut Errors) -> Self {
-        let mut file = Section::of(name, document, errors);
-        let log_level = file.take("logLevel", LEVEL, level).unwrap_or_default();
-        let faults = file.take("faults", BOOLEAN, Value::as_bool).unwrap_or(false);
-        let user = file.take("user", USER, user);
-        let beat = beat(file.section("beat"));
-        let ready_timeout = span(&mut file, "readyTimeout", 10_000);
-        let stop_timeout = span(&mut file, "stopTimeout", 10_000);
-        let restart = restart(file.section("restart"));
-        let queue = queue(file.section("queue"), QueueBounds::default());
-        let mut all = file.section("modules");
-        let modules = Module::ALL
-            .map(|module| self::module(all.section(module.name()), module, log_level, queue));
-        all.finish();
-        file.finish();
-        let policy = Policy { patience: beat.1, ready_timeout, stop_timeout, restart };
-        Self { faults, user, beat_interval: beat.0, policy, modules }
+/// Reads the file.
+pub(super) fn read(file: &Value, reader: &mut Reader<'_>) -> Settings {
+    let top = Place::default();
+    let known = [
+        "logLevel",
+        "faults",
+        "user",
+        "beat",
+        "readyTimeout",
+        "stopTimeout",
+        "restart",
+        "queue",
+        "modules",
+    ];
+    let table = reader.table(&top, Some(file), &known);
+    let get = |key: &str| table.and_then(|table| table.get(key));
+    let (beat_interval, policy) = policy(&get, reader);
+    Settings {
+        log_level: reader.word(&top.key("logLevel"), get("logLevel"), LEVELS).unwrap_or_default(),
+        faults: reader.boolean(&top.key("faults"), get("faults")).unwrap_or(false),
+        user: user(&top.key("user"), get("user"), reader),
+        beat_interval,
+        policy,
+        queue: queue(&top.key("queue"), get("queue"), reader).unwrap_or_default(),
+        modules: modules(&top.key("modules"), get("modules"), reader),
     }
 }
 
-/// Reads `beat`: interval and patience in milliseconds.
-fn beat(mut section: Section<'_>) -> (u32, u64) {
-    let interval = span(&mut section, "interval", 2000);
-    let patience = span(&mut section, "patience", 10_000);
-    if patience < interval.saturating_mul(2) {
-        let expected = format!("at least two intervals, {} ms", interval.saturating_mul(2));
-        section.wrong("patience", &format!("{patience} ms"), &expected);
-    }
-    let Ok(interval) = u32::try_from(interval) else {
-        section.wrong("interval", &format!("{interval} ms"), "at most a month");
-        section.finish();
-        return (2000, 10_000);
+/// Reads how long the supervisor waits for what.
+fn policy<'v>(get: &impl Fn(&str) -> Option<&'v Value>, reader: &mut Reader<'_>) -> (u32, Policy) {
+    let top = Place::default();
+    let place = top.key("beat");
+    let beat = reader.table(&place, get("beat"), &["interval", "patience"]);
+    let value = |key: &str| beat.and_then(|table| table.get(key));
+    let interval = reader.duration(&place.key("interval"), value("interval"), 1..=DAY);
+    let interval = interval.unwrap_or(2000);
+    let least = interval.saturating_mul(2);
+    let patience = reader.duration(&place.key("patience"), value("patience"), least..=DAY);
+
+    let place = top.key("restart");
+    let restart = reader.table(&place, get("restart"), &["initial", "ceiling", "stableAfter"]);
+    let value = |key: &str| restart.and_then(|table| table.get(key));
+    let initial = reader.duration(&place.key("initial"), value("initial"), 1..=DAY).unwrap_or(1000);
+    let ceiling = reader.duration(&place.key("ceiling"), value("ceiling"), initial..=DAY);
+    let stable_after = reader.duration(&place.key("stableAfter"), value("stableAfter"), 0..=DAY);
+
+    let mut wait = |key: &str| reader.duration(&top.key(key), get(key), 1..=DAY).unwrap_or(10_000);
+    let policy = Policy {
+        patience: patience.unwrap_or(least.max(10_000)),
+        ready_timeout: wait("readyTimeout"),
+        stop_timeout: wait("stopTimeout"),
+        restart: Restart {
+            initial,
+            ceiling: ceiling.unwrap_or(initial.max(30_000)),
+            stable_after: stable_after.unwrap_or(60_000),
+        },
     };
-    section.finish();
-    (interval, patience)
+    (u32::try_from(interval).unwrap_or(u32::MAX), policy)
 }
 
-fn restart(mut section: Section<'_>) -> Restart {
-    let initial = span(&mut section, "initial", 1000);
-    let ceiling = span(&mut section, "ceiling", 30_000);
-    let stable_after = span(&mut section, "stableAfter", 60_000);
-    if ceiling < initial {
-        let expected = format!("at least restart.initial, {initial} ms");
-        section.wrong("ceiling", &format!("{ceiling} ms"), &expected);
-    }
-    section.finish();
-    Restart { initial, ceiling, stable_after }
+fn queue(place: &Place, value: Option<&Value>, reader: &mut Reader<'_>) -> Option<QueueBounds> {
+    let table = reader.table(place, value, &["messages", "bytes"])?;
+    let default = QueueBounds::default();
+    let most = u64::from(u32::MAX);
+    let messages = reader.number(&place.key("messages"), table.get("messages"), 1..=1_000_000);
+    let bytes = reader.quantity(&place.key("bytes"), table.get("bytes"), 4096..=most);
+    let small = |value: Option<u64>| value.and_then(|value| u32::try_from(value).ok());
+    Some(QueueBounds {
+        messages: small(messages).unwrap_or(default.messages),
+        bytes: small(bytes).unwrap_or(default.bytes),
+    })
 }
 
-fn queue(mut section: Section<'_>, default: QueueBounds) -> QueueBounds {
-    let messages = section
-        .take("messages", "a number from 1 to 1,000,000", |value| number(value, 1, 1_000_000));
-    let bytes = section.take("bytes", "a quantity from 4Ki to 1Gi", |value| {
-        let bytes = quantity(value).filter(|bytes| (4096..=1 << 30).contains(bytes))?;
-        u32::try_from(bytes).ok()
-    });
-    section.finish();
-    QueueBounds {
-        messages: messages.unwrap_or(default.messages),
-        bytes: bytes.unwrap_or(default.bytes),
-    }
+fn modules(
+    place: &Place,
+    value: Option<&Value>,
+    reader: &mut Reader<'_>,
+) -> [ModuleSettings; Module::COUNT] {
+    let names = Module::ALL.map(Module::name);
+    let table = reader.table(place, value, &names);
+    Module::ALL.map(|module| {
+        let name = module.name();
+        let own = table.and_then(|table| table.get(name));
+        module_settings(&place.key(name), own, reader)
+    })
 }
 
-fn module(
-    mut section: Section<'_>,
-    module: Module,
-    log_level: LogLevel,
-    queue: QueueBounds,
-) -> ModuleYaml {
-    let least = "a quantity of at least 1Mi";
-    let memory = |value: &Value| quantity(value).filter(|bytes| *bytes >= 1 << 20);
-    let memory_max = section.take("memoryMax", least, memory);
-    let memory_high = section.take("memoryHigh", least, memory);
-    if let Some((high, max)) = memory_high.zip(memory_max)
-        && high > max
-    {
-        section.wrong("memoryHigh", &high.to_string(), &format!("at most memoryMax, {max}"));
-    }
-    let weight = "a number from 1 to 10,000";
-    let most = "a number from 1 to 1,000,000";
-    let files = "a number from 16 to 1,000,000";
-    let read = ModuleYaml {
-        enabled: section.take("enabled", BOOLEAN, Value::as_bool),
-        user: section.take("user", USER, user),
+fn module_settings(
+    place: &Place,
+    value: Option<&Value>,
+    reader: &mut Reader<'_>,
+) -> ModuleSettings {
+    let known = [
+        "enabled",
+        "user",
+        "memoryMax",
+        "memoryHigh",
+        "cpuWeight",
+        "pidsMax",
+        "openFiles",
+        "seccomp",
+        "landlock",
+        "logLevel",
+        "queue",
+    ];
+    let Some(table) = reader.table(place, value, &known) else { return ModuleSettings::default() };
+    let at = |key: &str| (place.key(key), table.get(key));
+    let mut memory = |key: &str| {
+        let (place, value) = at(key);
+        reader.quantity(&place, value, LEAST_MEMORY..=MOST_MEMORY)
+    };
+    let (memory_max, memory_high) = (memory("memoryMax"), memory("memoryHigh"));
+    let mut number = |key: &str, range| {
+        let (place, value) = at(key);
+        reader.number(&place, value, range)
+    };
+    let small = |value: Option<u64>| value.and_then(|value| u32::try_from(value).ok());
+    let limits = Limits {
         memory_max,
         memory_high,
-        cpu_weight: section.take("cpuWeight", weight, |value| number(value, 1, 10_000)),
-        pids_max: section.take("pidsMax", most, |value| number(value, 1, 1_000_000)),
-        open_files: section
-            .take("openFiles", files, |value| number(value, 16, 1_000_000))
-            .map(u64::from),
-        seccomp: section.take("seccomp", BOOLEAN, Value::as_bool).unwrap_or(true),
-        // A process that is fenced cannot mount, and edged mounts volumes.
-        landlock: section
-            .take("landlock", BOOLEAN, Value::as_bool)
-            .unwrap_or(module != Module::Edged),
-        log_level: section.take("logLevel", LEVEL, level).unwrap_or(log_level),
-        queue: self::queue(section.section("queue"), queue),
+        cpu_weight: small(number("cpuWeight", 1..=10_000)),
+        pids_max: small(number("pidsMax", 1..=4_194_304)),
+        open_files: number("openFiles", 16..=1_048_576),
     };
-    section.finish();
-    read
-}
-
-/// Takes a duration of at least a millisecond.
-fn span(section: &mut Section<'_>, key: &'static str, default: u64) -> u64 {
-    let read = |value: &Value| value.as_str()?.parse().ok().filter(|span| *span > Duration(0));
-    section.take(key, duration::EXPECTED, read).map_or(default, |Duration(span)| span)
-}
-
-fn quantity(value: &Value) -> Option<u64> {
-    let Quantity(bytes) = match value {
-        Value::String(text) => text.parse().ok()?,
-        Value::Number(number) => number.to_string().parse().ok()?,
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    let mut boolean = |key: &str| {
+        let (place, value) = at(key);
+        reader.boolean(&place, value)
     };
-    Some(bytes)
-}
-
-fn number(value: &Value, least: u32, most: u32) -> Option<u32> {
-    let number = u32::try_from(value.as_u64()?).ok()?;
-    (least..=most).contains(&number).then_some(number)
-}
-
-fn level(value: &Value) -> Option<LogLevel> {
-    serde_json::from_value(value.clone()).ok()
-}
-
-fn user(value: &Value) -> Option<(u32, u32)> {
-    match value {
-        Value::String(name) => host::user(name),
-        Value::Number(number) => host::user(&number.to_string()),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    ModuleSettings {
+        limits,
+        enabled: boolean("enabled"),
+        seccomp: boolean("seccomp"),
+        landlock: boolean("landlock"),
+        user: user(&place.key("user"), table.get("user"), reader),
+        log_level: reader.word(&place.key("logLevel"), table.get("logLevel"), LEVELS),
+        queue: queue(&place.key("queue"), table.get("queue"), reader),
     }
 }
 
-#[cfg(test)]
-mod tests;
+fn user(place: &Place, value: Option<&Value>, reader: &mut Reader<'_>) -> Option<UserName> {
+    let value = value?;
+    let number = value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|id| *id != u32::MAX);
+    let user = match value.as_str() {
+        Some(name) if !name.is_empty() => Some(UserName::Name(name.to_owned())),
+        Some(_) | None => number.map(UserName::Id),
+    };
+    if user.is_none() {
+        reader.wrong(place, value, "a user name or id");
+    }
+    user
+}

@@ -1,94 +1,153 @@
-//! Both files together, as the converter's process reads them.
+//! What an operator sees of the converter: which files are taken, and what is said of the others.
 
 use std::path::PathBuf;
 
-use super::*;
+use ipc_proto::Module;
+use ipc_proto::lifeline::LogLevel;
+use supervisor::config::Config;
 
-struct Files(tempfile::TempDir);
+use super::reader::Findings;
 
-impl Files {
-    fn new(edgecore: &str, supervisor: Option<&str>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("edgecore.yaml"), edgecore).unwrap();
-        if let Some(text) = supervisor {
-            std::fs::write(folder.path().join("supervisor.yaml"), text).unwrap();
-        }
-        Self(folder)
+const NODE: &str = "apiVersion: edgecore.config.kubeedge.io/v1alpha2\nkind: EdgeCore\n\
+                    modules: {edged: {hostnameOverride: edge1}}\n";
+
+/// Converts two texts.
+fn convert(edgecore: &str, supervisor: &str) -> (Option<Config>, Findings) {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| -> PathBuf {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (edgecore, supervisor) = (write("edgecore.yaml", edgecore), write("s.yaml", supervisor));
+    let mut findings = Findings::default();
+    let config = super::read(&edgecore, &supervisor, &mut findings);
+    let prefix = format!("{}/", folder.path().display());
+    for line in findings.errors.iter_mut().chain(&mut findings.warnings) {
+        *line = line.replace(&prefix, "");
     }
+    (config, findings)
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+fn errors(edgecore: &str, supervisor: &str) -> Vec<String> {
+    convert(edgecore, supervisor).1.errors
+}
+
+#[test]
+fn the_shortest_file_has_kubeedges_defaults() {
+    let (config, findings) = convert(NODE, "");
+    assert_eq!(findings.errors, [""; 0]);
+    let config = config.unwrap();
+    assert_eq!(&*config.node, "edge1");
+    assert!(!config.faults);
+    let enabled: Vec<_> = config.enabled().iter().collect();
+    let usual =
+        [Module::Metamanager, Module::Devicetwin, Module::Edgehub, Module::Edged, Module::Eventbus];
+    assert_eq!(enabled, usual);
+    let hub: serde_json::Value = serde_json::from_str(&config.of(Module::Edgehub).config).unwrap();
+    assert_eq!(hub["edgeHub"]["heartbeat"], 15);
+    assert_eq!(hub["node"], "edge1");
+    let written = serde_json::to_vec(&config).unwrap();
+    assert_eq!(Config::parse(&written).unwrap(), config);
+}
+
+#[test]
+fn both_printed_templates_can_be_read_back() {
+    for text in [super::defaults_text(), super::minimal_text()] {
+        let (config, findings) = convert(&text, "");
+        assert_eq!(findings.errors, [""; 0]);
+        assert_eq!(findings.warnings, [""; 0]);
+        assert!(config.is_some());
     }
+}
 
-    fn convert(&self) -> Converted {
-        convert(&self.path("edgecore.yaml"), &self.path("supervisor.yaml"))
+#[test]
+fn supervisor_yaml_says_the_last_word() {
+    let text = "faults: true\nlogLevel: warn\nbeat: {interval: 100ms, patience: 1s}\n\
+                restart: {stableAfter: 50ms}\n\
+                modules:\n  edgemesh: {enabled: true, memoryMax: 16Mi}\n  \
+                edged: {enabled: false}\n  eventbus: {logLevel: debug, queue: {messages: 7}}\n";
+    let (config, findings) = convert(NODE, text);
+    assert_eq!(findings.errors, [""; 0]);
+    let config = config.unwrap();
+    assert!(config.faults);
+    assert_eq!(config.beat_interval, 100);
+    assert_eq!(config.policy.patience, 1000);
+    assert_eq!(config.policy.restart.stable_after, 50);
+    assert!(config.of(Module::Edgemesh).enabled);
+    assert_eq!(config.of(Module::Edgemesh).memory_max, Some(16 << 20));
+    assert!(!config.of(Module::Edged).enabled);
+    assert_eq!(config.of(Module::Edged).log_level, LogLevel::Warn);
+    assert_eq!(config.of(Module::Eventbus).log_level, LogLevel::Debug);
+    assert_eq!(config.of(Module::Eventbus).queue.messages, 7);
+}
+
+#[test]
+fn every_error_of_both_files_is_found_in_one_run() {
+    let node = "apiVersion: edgecore.config.kubeedge.io/v1\nkind: EdgeCore\nmodules:\n  \
+                edged: {hostnameOverride: Edge_1, enable: 3}\n  edgeHub: {heartbeat: 0}\n";
+    let supervisor = "faults: maybe\nuser: no-such-user-here\nbeat: {interval: soon}\n\
+                      modules:\n  edgedd: {enabled: true}\n  edged:\n    memoryMax: -1\n    \
+                      cpuWeight: 0\n    logLevel: loud\n    frobnicate: 1\n  edgehub: 7\n";
+    let found = errors(node, supervisor).join("\n");
+    let names = Module::ALL.map(Module::name).join(", ");
+    for expected in [
+        "edgecore.yaml: apiVersion is \"edgecore.config.kubeedge.io/v1\", expected \
+         \"edgecore.config.kubeedge.io/v1alpha2\"",
+        "edgecore.yaml: modules.edged.enable is 3, expected true or false",
+        "edgecore.yaml: modules.edged.hostnameOverride is \"Edge_1\", expected a DNS subdomain",
+        "edgecore.yaml: modules.edgeHub.heartbeat is 0, expected a whole number from 1 to 86400",
+        "s.yaml: faults is \"maybe\", expected true or false",
+        "s.yaml: beat.interval is \"soon\", expected a duration such as 500ms, 2s or 1m",
+        &format!("s.yaml: modules.edgedd is unknown, expected one of {names}"),
+        "s.yaml: modules.edged.memoryMax is -1, expected a quantity such as 64Mi",
+        "s.yaml: modules.edged.cpuWeight is 0, expected a whole number from 1 to 10000",
+        "s.yaml: modules.edged.logLevel is \"loud\", expected one of error, warn, info",
+        "s.yaml: modules.edged.frobnicate is unknown, expected one of enabled, user",
+        "s.yaml: modules.edgehub is 7, expected a table",
+    ] {
+        assert!(found.contains(expected), "missing: {expected}\nfound:\n{found}");
     }
 }
 
 #[test]
-fn the_supervisor_takes_what_the_converter_prints() {
-    let files = Files::new(&template::minimal(), None);
-    let converted = files.convert();
-    assert_eq!(converted.warnings, Vec::<String>::new());
-    let json = converted.outcome.unwrap();
-    assert_eq!(json.lines().count(), 1);
-    let config = Config::parse(json.as_bytes()).unwrap();
-    assert!(config.of(Module::Edged).enabled && !config.of(Module::Edgemesh).enabled);
-    let hub: Value = serde_json::from_str(&config.of(Module::Edgehub).config).unwrap();
-    assert_eq!(hub["edgeHub"]["messageQPS"], 30);
-    assert_eq!(hub["node"], *config.node);
+fn an_unknown_key_of_kubeedges_file_is_a_warning() {
+    let node = NODE.replace("edge1}", "edge1, newThing: 1}");
+    let (config, findings) = convert(&node, "");
+    assert!(config.is_some());
+    let expected = "edgecore.yaml: modules.edged.newThing is unknown and passed over";
+    assert_eq!(findings.warnings, [expected]);
 }
 
 #[test]
-fn the_default_configuration_is_taken_without_a_warning() {
-    let converted = Files::new(&template::full(), Some("")).convert();
-    assert_eq!(converted.warnings, Vec::<String>::new());
-    converted.outcome.unwrap();
+fn what_is_no_yaml_is_said_in_one_line() {
+    let found = errors("a: [", "just words");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("edgecore.yaml: not valid YAML: "), "{found:?}");
+    assert_eq!(found[1], "s.yaml: the whole is \"just words\", expected a table");
 }
 
 #[test]
-fn our_file_overrides_which_modules_run_and_who_runs_them() {
-    let own =
-        "modules: {edgemesh: {enabled: true}, edged: {enabled: false}, edgehub: {user: 65534}}";
-    let json = Files::new("{}", Some(own)).convert().outcome.unwrap();
-    let config = Config::parse(json.as_bytes()).unwrap();
-    assert!(config.of(Module::Edgemesh).enabled && !config.of(Module::Edged).enabled);
-    assert_eq!(config.of(Module::Edgehub).user.map(|(uid, _)| uid), Some(65_534));
-    assert_eq!(config.of(Module::Edgemesh).user, None);
+fn a_bomb_of_aliases_is_refused() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let below = format!("*a{}, ", level - 1).repeat(10);
+        text += &format!("a{level}: &a{level} [{below}]\n");
+    }
+    assert!(errors(NODE, &text)[0].starts_with("s.yaml: not valid YAML: "));
 }
 
 #[test]
-fn errors_of_both_files_come_together_and_warnings_beside_them() {
-    let files = Files::new("kind: CloudCore\nextra: 1\n", Some("faults: maybe\n"));
-    let converted = files.convert();
-    let (one, two) = (files.path("edgecore.yaml"), files.path("supervisor.yaml"));
-    assert_eq!(
-        converted.outcome,
-        Err(vec![
-            format!("{}: kind is \"CloudCore\", expected EdgeCore", one.display()),
-            format!("{}: faults is \"maybe\", expected true or false", two.display()),
-        ])
-    );
-    assert_eq!(converted.warnings, [format!("{}: extra is unknown and ignored", one.display())]);
+fn a_patience_shorter_than_two_beats_is_refused() {
+    let found = errors(NODE, "beat: {interval: 10s, patience: 5s}\n");
+    assert!(found[0].contains("beat.patience is \"5s\""), "{found:?}");
 }
 
 #[test]
-fn a_missing_or_broken_file_is_named() {
-    let files = Files::new("a: [", Some("b: ]"));
-    let errors = files.convert().outcome.unwrap_err();
-    assert_eq!(errors.len(), 2, "{errors:?}");
-    assert!(errors[0].contains("edgecore.yaml: ") && errors[1].contains("supervisor.yaml: "));
-    std::fs::remove_file(files.path("edgecore.yaml")).unwrap();
-    std::fs::remove_file(files.path("supervisor.yaml")).unwrap();
-    let errors = files.convert().outcome.unwrap_err();
-    assert_eq!(errors.len(), 1);
-    assert!(errors[0].contains("edgecore.yaml is missing, expected a configuration"), "{errors:?}");
-}
-
-#[test]
-fn a_modules_configuration_is_bounded() {
-    let labels: String = (0..7000).map(|n| format!("      label{n}: value\n")).collect();
-    let text = format!("modules:\n  edged:\n    nodeLabels:\n{labels}");
-    let errors = Files::new(&text, None).convert().outcome.unwrap_err();
-    assert!(errors[0].starts_with("the configuration of edged has "), "{errors:?}");
+fn a_missing_file_is_answered_with_the_way_to_get_one() {
+    let mut findings = Findings::default();
+    let nowhere = PathBuf::from("/nonexistent/edgecore.yaml");
+    assert!(super::read(&nowhere, &nowhere, &mut findings).is_none());
+    assert!(findings.errors[0].contains("cannot read /nonexistent/edgecore.yaml"));
+    assert!(findings.errors[0].contains("edgecore --minconfig"));
 }
