@@ -18,6 +18,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -81,13 +82,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Full<By
     response
 }
 
-async fn route(
-    method: &Method,
-    path: &str,
-    query: &str,
-    body: &[u8],
-    shared: &Shared,
-) -> Outcome {
+async fn route(method: &Method, path: &str, query: &str, body: &[u8], shared: &Shared) -> Outcome {
     let (door, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
     let rest = rest.to_owned();
     match (method, door.trim_start_matches('/')) {
@@ -125,17 +120,15 @@ async fn route(
             let fault: Fault = serde_json::from_slice(body).map_err(bad)?;
             let node = parameter(query, "node").map(str::to_owned);
             let command = Command::Fault(node, fault);
-            shared.commands.send(command).await.map_err(ended).map(|()| json!({}))
+            let sent = shared.commands.send(command).await.ok().context("the cloud has ended");
+            sent.map_err(ended).map(|()| json!({}))
         }
         (&Method::GET, "token") => Ok(token::fresh(shared).into()),
         _ => Err((StatusCode::NOT_FOUND, format!("no such request: {method} {path}"))),
     }
 }
 
-async fn look(
-    shared: &Shared,
-    view: impl FnOnce(&Cloud) -> Outcome + Send + 'static,
-) -> Outcome {
+async fn look(shared: &Shared, view: impl FnOnce(&Cloud) -> Outcome + Send + 'static) -> Outcome {
     shared.act(move |cloud, _, _| view(cloud)).await.map_err(ended)?
 }
 
@@ -145,7 +138,7 @@ async fn apply(shared: &Shared, body: &[u8]) -> Outcome {
     let apply = move |cloud: &mut Cloud, now, out: &mut Vec<_>| -> Outcome {
         let mut keys = Vec::new();
         for object in objects {
-            let key = cloud.apply(now, object, out).map_err(|status| bad(status.message))?;
+            let key = cloud.apply(now, object, out).map_err(bad)?;
             keys.push(key.to_string());
         }
         Ok(json!({ "applied": keys }))
@@ -200,19 +193,20 @@ fn key(path: &str) -> Result<Key, (StatusCode, String)> {
 
 /// Finds a parameter of a query; escapes are not needed and not known here.
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query.split('&').filter_map(|pair| pair.split_once('=')).find_map(|(key, value)| {
-        (key == name).then_some(value)
-    })
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find_map(|(key, value)| (key == name).then_some(value))
 }
 
-fn bad(why: impl ToString) -> (StatusCode, String) {
-    (StatusCode::BAD_REQUEST, why.to_string())
+fn bad(why: impl Into<anyhow::Error>) -> (StatusCode, String) {
+    (StatusCode::BAD_REQUEST, why.into().to_string())
 }
 
 fn missing(path: &str) -> (StatusCode, String) {
     (StatusCode::NOT_FOUND, format!("no object {path}"))
 }
 
-fn ended(why: impl ToString) -> (StatusCode, String) {
-    (StatusCode::SERVICE_UNAVAILABLE, why.to_string())
+fn ended(why: impl Into<anyhow::Error>) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, why.into().to_string())
 }

@@ -114,7 +114,7 @@ struct Drops {
 pub(crate) struct Losses {
     drops: Vec<Drops>,
     reorder: bool,
-    held: Option<Message>,
+    held: Option<Box<Message>>,
 }
 
 /// The most rules about lost messages that a link keeps.
@@ -145,15 +145,15 @@ impl Losses {
     }
 
     /// Takes a message to the node and returns what is sent now, in order.
-    pub(crate) fn outgoing(&mut self, message: Message) -> Vec<Message> {
+    pub(crate) fn outgoing(&mut self, message: Box<Message>) -> [Option<Box<Message>>; 2] {
         if self.takes(false, &message) {
-            return Vec::new();
+            return [None, None];
         }
         if std::mem::take(&mut self.reorder) {
             self.held = Some(message);
-            return Vec::new();
+            return [None, None];
         }
-        std::iter::once(message).chain(self.held.take()).collect()
+        [Some(message), self.held.take()]
     }
 }
 
@@ -172,8 +172,8 @@ mod tests {
     }
 
     fn ids(losses: &mut Losses, id: &str, resource: &str) -> Vec<String> {
-        let out = losses.outgoing(message(id, resource));
-        out.iter().map(|message| message.header.id.to_string()).collect()
+        let out = losses.outgoing(Box::new(message(id, resource)));
+        out.iter().flatten().map(|message| message.header.id.to_string()).collect()
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub(crate) async fn serve(stream: TcpStream, shared: Shared) {
     let accept = TlsAcceptor::from(shared.tls(|tls| &tls.https)).accept(stream);
     let Ok(Ok(stream)) = timeout(PATIENCE, accept).await else { return };
     let certificates = stream.get_ref().1.peer_certificates();
-    let certificate = certificates.and_then(|chain| chain.first()).map(|it| it.clone().into_owned());
+    let certificate =
+        certificates.and_then(|chain| chain.first()).map(|it| it.clone().into_owned());
     let service = service_fn(|request| {
         let (shared, certificate) = (shared.clone(), certificate.clone());
         async move { Ok::<_, Infallible>(answer(request, &shared, certificate.as_ref()).await) }

@@ -135,7 +135,8 @@ fn scan(folder: &Path) -> BTreeMap<PathBuf, Stamp> {
         extension.is_some_and(|it| ["yaml", "yml", "json"].contains(&it))
     };
     let stamp = |path: &Path| {
-        let meta = std::fs::metadata(path).ok().filter(|it| it.is_file() && it.len() <= MAX_FILE)?;
+        let meta =
+            std::fs::metadata(path).ok().filter(|it| it.is_file() && it.len() <= MAX_FILE)?;
         Some(Stamp { modified: meta.modified().ok(), length: meta.len() })
     };
     entries

@@ -124,7 +124,10 @@ impl Minicloud {
         }));
         let mut control = None;
         if let Some(address) = config.control {
-            anyhow::ensure!(address.ip().is_loopback(), "control address {address} is not loopback");
+            anyhow::ensure!(
+                address.ip().is_loopback(),
+                "control address {address} is not loopback"
+            );
             let (address, listener) = bind(address).await?;
             control = Some(address);
             let with = shared.clone();
@@ -298,7 +301,12 @@ impl Minicloud {
     /// When it has ended before.
     pub async fn stop(mut self) -> Result<()> {
         let (reply, done) = oneshot::channel();
-        self.shared.commands.send(Command::Stop(reply)).await.ok().context("the cloud has ended")?;
+        self.shared
+            .commands
+            .send(Command::Stop(reply))
+            .await
+            .ok()
+            .context("the cloud has ended")?;
         done.await.context("the cloud has ended")?;
         self.tasks.shutdown().await;
         Ok(())

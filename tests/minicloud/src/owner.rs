@@ -56,7 +56,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum ToLink {
     /// To be sent.
-    Message(Message),
+    Message(Box<Message>),
     /// To be done to the socket.
     Fault(Fault),
 }
@@ -187,7 +187,7 @@ impl Owner {
                 self.turn(|cloud, _, _| cloud.disconnect(id));
             }
             Command::Act(act) => self.turn(act),
-            Command::Fault(node, fault) => self.fault(node, &fault),
+            Command::Fault(node, fault) => self.fault(node.as_deref(), &fault),
             Command::Stop(_) => unreachable!("the loop takes this one itself"),
         }
     }
@@ -212,9 +212,9 @@ impl Owner {
         }
     }
 
-    fn send(&mut self, id: SessionId, message: Message) {
+    fn send(&mut self, id: SessionId, message: Box<Message>) {
         let Some(port) = self.ports.open.get_mut(&id) else { return };
-        for message in port.losses.outgoing(message) {
+        for message in port.losses.outgoing(message).into_iter().flatten() {
             if port.link.try_send(ToLink::Message(message)).is_err() {
                 // The socket has gone, or takes nothing any more: that ends the session.
                 self.ports.open.remove(&id);
@@ -224,7 +224,7 @@ impl Owner {
         }
     }
 
-    fn fault(&mut self, node: Option<String>, fault: &Fault) {
+    fn fault(&mut self, node: Option<&str>, fault: &Fault) {
         match *fault {
             Fault::Restart { down_millis } => return self.restart(down_millis),
             Fault::ExpiredServerCertificate { on } => {
@@ -236,11 +236,10 @@ impl Owner {
             Fault::RefuseTokens { on } => self.conditions.send_modify(|it| it.refuse_tokens = on),
             Fault::Heal => self.heal(),
             Fault::Delay { .. } | Fault::Slow { .. } => {
-                let same = |other: &Fault| {
-                    std::mem::discriminant(other) == std::mem::discriminant(fault)
-                };
-                self.ports.standing.retain(|(of, other)| *of != node || !same(other));
-                self.ports.standing.push((node.clone(), fault.clone()));
+                let same =
+                    |other: &Fault| std::mem::discriminant(other) == std::mem::discriminant(fault);
+                self.ports.standing.retain(|(of, other)| of.as_deref() != node || !same(other));
+                self.ports.standing.push((node.map(str::to_owned), fault.clone()));
             }
             Fault::Drop { .. }
             | Fault::Reorder
@@ -249,7 +248,7 @@ impl Owner {
             | Fault::Close => {}
         }
         let concerned: Vec<_> = self.cloud.hub().sessions();
-        for session in concerned.iter().filter(|it| node.as_ref().is_none_or(|of| *of == it.node)) {
+        for session in concerned.iter().filter(|it| node.is_none_or(|of| of == it.node)) {
             if let Some(port) = self.ports.open.get_mut(&SessionId(session.session)) {
                 port.losses.set(fault);
                 port.link.try_send(ToLink::Fault(fault.clone())).ok();

@@ -139,8 +139,7 @@ impl Authority {
     /// # Errors
     /// When a name is no host name.
     pub fn tls(&self, names: &[String], expired: bool) -> Result<Tls> {
-        let validity =
-            if expired { Validity::over() } else { Validity::from_now(SERVER_LIFE) };
+        let validity = if expired { Validity::over() } else { Validity::from_now(SERVER_LIFE) };
         let key = KeyPair::generate().context("cannot make the key of the server")?;
         let mut params = params(validity);
         for part in [DnType::OrganizationName, DnType::CommonName] {

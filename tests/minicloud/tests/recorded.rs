@@ -2,6 +2,7 @@
 //! recorded: each fixture is one exchange, and what the core makes of it is compared as JSON.
 //! Identities, versions and times are left aside, and so are `managedFields`, which this cloud does
 //! not keep.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a failure is the message")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -114,8 +115,17 @@ fn plain(mut message: Value) -> Value {
 
 fn prune(value: &mut Value) {
     const PRUNED: &[&str] = &[
-        "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "managedFields",
-        "token", "expirationTimestamp", "event_id", "timestamp", "Timestamp", "lastHeartbeatTime",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "managedFields",
+        "token",
+        "expirationTimestamp",
+        "event_id",
+        "timestamp",
+        "Timestamp",
+        "lastHeartbeatTime",
         "lastTransitionTime",
     ];
     if let Some(fields) = value.as_object_mut() {
@@ -128,8 +138,7 @@ fn prune(value: &mut Value) {
 
 fn check(name: &str) {
     let path = format!("{}/tests/fixtures/exchanges/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    let exchange: Exchange =
-        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let exchange: Exchange = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let order = |message: &Value| message.to_string();
     let mut got: Vec<_> = play(&exchange).into_iter().map(plain).collect();
     let mut expected: Vec<_> = exchange.expect.iter().cloned().map(plain).collect();

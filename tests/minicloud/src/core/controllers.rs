@@ -107,7 +107,9 @@ fn tend_node(cluster: &mut Cluster, now: Time, change: &Change) {
         cluster.modify(&change.key, ttl).ok();
         return;
     }
-    let Some(node) = cluster.get(&change.key).filter(|node| nodes::says_ready(node)) else { return };
+    let Some(node) = cluster.get(&change.key).filter(|node| nodes::says_ready(node)) else {
+        return;
+    };
     let taints = node["spec"]["taints"].as_array();
     if taints.is_some_and(|taints| taints.iter().any(|it| it["key"] == NOT_READY)) {
         let free = |node: &mut Value| {
@@ -166,7 +168,12 @@ fn tend_device(cluster: &mut Cluster, now: Time, change: &Change) {
 ///
 /// # Errors
 /// When there is no such object.
-pub(super) fn delete(cluster: &mut Cluster, now: Time, key: &Key, force: bool) -> Result<(), Status> {
+pub(super) fn delete(
+    cluster: &mut Cluster,
+    now: Time,
+    key: &Key,
+    force: bool,
+) -> Result<(), Status> {
     let object = cluster.get(key).ok_or_else(|| Status::not_found(key.kind(), key.name()))?;
     let node = object["spec"]["nodeName"].as_str().unwrap_or_default();
     let on_node = key.kind() == "pod" && cluster.get(&nodes::key(node)).is_some();
@@ -184,7 +191,12 @@ pub(super) fn delete(cluster: &mut Cluster, now: Time, key: &Key, force: bool) -
 ///
 /// # Errors
 /// When there is no such object.
-pub(super) fn terminate(cluster: &mut Cluster, now: Time, key: &Key, grace: u64) -> Result<(), Status> {
+pub(super) fn terminate(
+    cluster: &mut Cluster,
+    now: Time,
+    key: &Key,
+    grace: u64,
+) -> Result<(), Status> {
     let end = now.after(std::time::Duration::from_secs(grace)).text();
     cluster.modify(key, |pod| {
         let meta = super::fields(&mut pod["metadata"]);

@@ -25,13 +25,14 @@ pub(super) fn complete_pod(pod: &mut Value) {
     });
     fill(spec, &defaults);
     if !mirror {
-        let tolerate = |key: &str| {
-            json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
-        };
+        let tolerate = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
         let tolerations =
             [tolerate("node.kubernetes.io/not-ready"), tolerate("node.kubernetes.io/unreachable")];
         let account = spec["serviceAccountName"].as_str().unwrap_or("default").to_owned();
-        fill(spec, &json!({"serviceAccountName": account, "serviceAccount": account, "tolerations": tolerations}));
+        fill(
+            spec,
+            &json!({"serviceAccountName": account, "serviceAccount": account, "tolerations": tolerations}),
+        );
     }
     for list in ["containers", "initContainers"] {
         for container in elements(spec, list) {

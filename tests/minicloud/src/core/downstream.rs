@@ -59,10 +59,8 @@ fn about_pod(cluster: &Cluster, change: &Change) -> Vec<Notice> {
         return Vec::new();
     }
     let ends = change.object["metadata"].get("deletionTimestamp").is_some();
-    let operation = match operation(change.kind) {
-        Operation::Insert if ends => Operation::Update,
-        other => other,
-    };
+    let ending = ends && change.kind == ChangeKind::Added;
+    let operation = if ending { Operation::Update } else { operation(change.kind) };
     vec![object(node, Source::Edgecontroller, operation, &change.key, &change.object)]
 }
 
@@ -79,15 +77,12 @@ fn about_node(change: &Change) -> Vec<Notice> {
 /// Configmaps and secrets go to the nodes whose pods use them.
 fn about_config(cluster: &Cluster, change: &Change) -> Vec<Notice> {
     let secret = change.key.kind() == "secret";
-    let operation = match operation(change.kind) {
-        Operation::Insert if secret => Operation::Update,
-        other => other,
-    };
+    let new = secret && change.kind == ChangeKind::Added;
+    let operation = if new { Operation::Update } else { operation(change.kind) };
     let users = cluster.of_kind("pod").filter(|(key, pod)| {
         key.namespace() == change.key.namespace() && uses(pod, secret, change.key.name())
     });
-    let mut nodes: Vec<_> =
-        users.filter_map(|(_, pod)| pod["spec"]["nodeName"].as_str()).collect();
+    let mut nodes: Vec<_> = users.filter_map(|(_, pod)| pod["spec"]["nodeName"].as_str()).collect();
     nodes.sort_unstable();
     nodes.dedup();
     nodes.retain(|node| is_edge(cluster, node));
@@ -112,9 +107,9 @@ fn uses(pod: &Value, secret: bool, name: &str) -> bool {
     };
     let (env, from) =
         if secret { ("secretKeyRef", "secretRef") } else { ("configMapKeyRef", "configMapRef") };
-    let in_volumes = list(&spec["volumes"]).iter().any(|it| {
-        volume(it) || list(&it["projected"]["sources"]).iter().any(volume)
-    });
+    let in_volumes = list(&spec["volumes"])
+        .iter()
+        .any(|it| volume(it) || list(&it["projected"]["sources"]).iter().any(volume));
     let in_containers = list(&spec["containers"]).iter().any(|container| {
         list(&container["env"]).iter().any(|it| it["valueFrom"][env]["name"] == name)
             || list(&container["envFrom"]).iter().any(|it| it[from]["name"] == name)
@@ -132,9 +127,7 @@ fn model_key(device: &Value, namespace: &str) -> Key {
 fn siblings(cluster: &Cluster, key: &Key, device: &Value, node: &str) -> usize {
     let model = model_key(device, key.namespace());
     let others = cluster.of_kind("device").filter(|(other, it)| {
-        *other != key
-            && it["spec"]["nodeName"] == node
-            && model_key(it, other.namespace()) == model
+        *other != key && it["spec"]["nodeName"] == node && model_key(it, other.namespace()) == model
     });
     others.count()
 }
@@ -183,9 +176,9 @@ fn membership(node: &str, change: &Change) -> Notice {
 /// A model alone is of interest only where a device uses it; a new one reaches its devices' nodes
 /// when it comes after them.
 fn about_model(cluster: &Cluster, change: &Change) -> Vec<Notice> {
-    let users = cluster.of_kind("device").filter(|(key, device)| {
-        model_key(device, key.namespace()) == change.key
-    });
+    let users = cluster
+        .of_kind("device")
+        .filter(|(key, device)| model_key(device, key.namespace()) == change.key);
     let mut nodes: Vec<_> =
         users.filter_map(|(_, device)| device["spec"]["nodeName"].as_str()).collect();
     nodes.sort_unstable();

@@ -27,7 +27,9 @@ pub enum KeyError {
     #[error("object has no kind")]
     NoKind,
     /// No `metadata.name`, or one that cannot be a name.
-    #[error("object of kind {kind} has name {name:?}: expected 1 to 253 letters, digits, '.', '-', ':' or '_'")]
+    #[error(
+        "object of kind {kind} has name {name:?}: expected 1 to 253 letters, digits, '.', '-', ':' or '_'"
+    )]
     Name {
         /// The kind in lower case.
         kind: String,
@@ -43,28 +45,24 @@ impl Key {
     /// Names an object of a kind that belongs to the cluster or, else, to `namespace`.
     #[must_use]
     pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
-        let cluster = kinds::by_word(kind).is_some_and(|names| names.cluster);
-        let namespace = if cluster { "null" } else { namespace };
+        let namespace = if is_cluster(kind) { "null" } else { namespace };
         Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
     }
 
     /// Reads the name of an object; a missing namespace is `default`.
     ///
     /// # Errors
-    /// When kind or name is missing, or the name could not stand in a path.
+    /// When kind or name is missing, or a part could not stand in a path.
     pub fn of(object: &Value) -> Result<Self, KeyError> {
         let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
-        if kind.is_empty() || !is_name(&kind) {
+        if !is_name(&kind) {
             return Err(KeyError::NoKind);
         }
         let meta = &object["metadata"];
         let name = meta["name"].as_str().unwrap_or_default();
         let namespace = meta["namespace"].as_str().filter(|text| !text.is_empty());
-        let namespace = namespace.unwrap_or("default");
-        if !is_name(name) || !is_name(namespace) {
-            return Err(KeyError::Name { kind, name: name.to_owned() });
-        }
-        Ok(Self::new(&kind, namespace, name))
+        let checked = Self::checked(&kind, namespace.unwrap_or("default"), name);
+        checked.ok_or_else(|| KeyError::Name { kind, name: name.to_owned() })
     }
 
     /// Reads a name as paths and files write it: `<namespace|null>/<kind>/<name>`.
@@ -73,14 +71,20 @@ impl Key {
     /// When the text has another form.
     pub fn parse(path: &str) -> Result<Self, KeyError> {
         let mut parts = path.split('/');
-        match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(namespace), Some(kind), Some(name), None)
-                if is_name(namespace) && is_name(kind) && is_name(name) =>
-            {
-                Ok(Self::new(&kind.to_lowercase(), namespace, name))
+        let checked = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(namespace), Some(kind), Some(name), None) if is_name(kind) => {
+                Self::checked(&kind.to_lowercase(), namespace, name)
             }
-            _ => Err(KeyError::Path(path.to_owned())),
-        }
+            _ => None,
+        };
+        checked.ok_or_else(|| KeyError::Path(path.to_owned()))
+    }
+
+    /// Names an object if its parts could name one; `null` is no namespace.
+    fn checked(kind: &str, namespace: &str, name: &str) -> Option<Self> {
+        let key = Self::new(kind, namespace, name);
+        let homeless = &*key.namespace == "null" && !is_cluster(kind);
+        (is_name(name) && is_name(namespace) && !homeless).then_some(key)
     }
 
     /// Returns the wire's word for the kind.
@@ -117,6 +121,10 @@ impl Key {
     }
 }
 
+fn is_cluster(kind: &str) -> bool {
+    kinds::by_word(kind).is_some_and(|names| names.cluster)
+}
+
 fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
     !text.is_empty() && text.len() <= MAX_NAME && text.bytes().all(allowed)
@@ -148,6 +156,7 @@ mod tests {
             let pod = json!({"kind": "Pod", "metadata": {"name": name}});
             assert!(Key::of(&pod).is_err(), "{name:?}");
         }
+        assert!(Key::parse("null/pod/p").is_err());
         assert!(Key::parse("default/pod").is_err());
         assert!(Key::parse("default/pod/a/b").is_err());
     }

@@ -124,8 +124,11 @@ mod tests {
         let patch = json!({"$setElementOrder/conditions": [{"type": "Disk"}, {"type": "Ready"}],
             "conditions": [{"type": "Ready", "status": "True", "reason": null}]});
         strategic(&mut status, &patch);
-        assert_eq!(status, json!({"conditions": [
-            {"type": "Disk", "status": "False"}, {"type": "Ready", "status": "True"}]}));
+        assert_eq!(
+            status,
+            json!({"conditions": [
+            {"type": "Disk", "status": "False"}, {"type": "Ready", "status": "True"}]})
+        );
     }
 
     #[test]

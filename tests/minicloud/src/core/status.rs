@@ -50,7 +50,8 @@ impl Status {
     #[must_use]
     pub fn conflict(word: &str, name: &str, why: &str) -> Self {
         let mut status = Self::about(word, name, "Conflict", 409, "");
-        let plural = kinds::by_word(word).map_or_else(|| word.to_owned(), |names| names.qualified());
+        let plural =
+            kinds::by_word(word).map_or_else(|| word.to_owned(), |names| names.qualified());
         status.message = format!("Operation cannot be fulfilled on {plural} \"{name}\": {why}");
         status
     }

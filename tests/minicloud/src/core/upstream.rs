@@ -10,8 +10,8 @@ use ipc_proto::{Group, Kind, Message, Operation, Resource, Route, Source};
 use serde_json::{Value, json};
 
 use super::Cloud;
-use super::key::Key;
 use super::cluster::version_of;
+use super::key::Key;
 use super::status::Status;
 use crate::hub::core::{Effect, SessionId};
 use crate::time::Time;
@@ -32,9 +32,7 @@ impl Answer {
     /// The object as it is, or the error in its place.
     fn bare(result: Result<&Value, Status>) -> Self {
         match result {
-            Ok(object) => {
-                Self { content: object.clone(), version: version_of(object) }
-            }
+            Ok(object) => Self { content: object.clone(), version: version_of(object) },
             Err(status) => Self { content: status.to_value(), version: 0 },
         }
     }
@@ -143,7 +141,7 @@ pub(super) fn receive(
         }
         Desk::Authority => {
             let content = call.cloud.settings.ca_pem.as_str().into();
-            call.respond(Source::Cloudhub, Answer { content, version: 0 });
+            call.respond(Source::Cloudhub, &Answer { content, version: 0 });
         }
         Desk::Applications => dynamic::receive(&mut call),
         Desk::Devices => {
@@ -155,7 +153,7 @@ pub(super) fn receive(
         }
         Desk::Objects => {
             if let Some(answer) = request(&mut call) {
-                call.respond(Source::Edgecontroller, answer);
+                call.respond(Source::Edgecontroller, &answer);
             }
         }
     }
@@ -163,10 +161,10 @@ pub(super) fn receive(
 
 impl Call<'_> {
     /// Answers from `source`, about the resource that was asked for.
-    fn respond(&mut self, source: Source, answer: Answer) {
+    fn respond(&mut self, source: Source, answer: &Answer) {
         let (group, operation) = (Group::Resource, Operation::Response);
         let resource = self.message.route.resource.clone();
-        self.reply(Route { source, group, operation, resource }, &answer);
+        self.reply(Route { source, group, operation, resource }, answer);
     }
 
     fn reply(&mut self, route: Route, answer: &Answer) {

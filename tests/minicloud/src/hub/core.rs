@@ -52,7 +52,7 @@ pub enum CloseReason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Write a message to a session's socket.
-    Send(SessionId, Message),
+    Send(SessionId, Box<Message>),
     /// Close a session's socket.
     Close(SessionId, CloseReason),
 }
@@ -203,7 +203,7 @@ impl Hub {
         }
         match delivery(&message) {
             Delivery::Never => {}
-            Delivery::Once => out.extend(session.map(|id| Effect::Send(id, message))),
+            Delivery::Once => out.extend(session.map(|id| Effect::Send(id, Box::new(message)))),
             Delivery::Reliable(subject) => {
                 if self.admit(node, &subject, &message.route.resource)
                     && let Some(id) = session
@@ -251,7 +251,7 @@ impl Hub {
         if session.flight.is_none()
             && let Some(item) = session.waiting.pop_front()
         {
-            out.push(Effect::Send(id, item.message.clone()));
+            out.push(Effect::Send(id, Box::new(item.message.clone())));
             let resend = now.after(self.settings.resend);
             session.flight = Some(Flight { item, sends: 1, resend });
         }
@@ -302,7 +302,7 @@ impl Hub {
             Some(mut flight) if flight.sends < sends => {
                 flight.sends += 1;
                 flight.resend = now.after(resend);
-                out.push(Effect::Send(id, flight.item.message.clone()));
+                out.push(Effect::Send(id, Box::new(flight.item.message.clone())));
                 session.flight = Some(flight);
             }
             Some(flight) => {

@@ -100,7 +100,8 @@ async fn handshake(stream: TcpStream, shared: &Shared) -> Option<Opened> {
     let tls = shared.tls(|tls| &tls.hub);
     let stream = TlsAcceptor::from(tls).accept(stream).await.ok()?;
     let certificates = stream.get_ref().1.peer_certificates();
-    let certificate = certificates.and_then(|chain| chain.first()).map(|it| it.clone().into_owned());
+    let certificate =
+        certificates.and_then(|chain| chain.first()).map(|it| it.clone().into_owned());
     let mut asked = Asked::default();
     #[expect(clippy::result_large_err, reason = "the signature is the library's")]
     let check = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
@@ -217,9 +218,10 @@ async fn send(
     pieces: Option<(usize, Duration)>,
 ) -> Result<(), ()> {
     let parts: Vec<Bytes> = match pieces {
-        Some((piece, _)) => {
-            (0..text.len()).step_by(piece).map(|at| text.slice(at..text.len().min(at + piece))).collect()
-        }
+        Some((piece, _)) => (0..text.len())
+            .step_by(piece)
+            .map(|at| text.slice(at..text.len().min(at + piece)))
+            .collect(),
         None => fragments(&text),
     };
     let last = parts.len().saturating_sub(1);

@@ -63,6 +63,7 @@ async fn dial(
     tls: &TlsConnector,
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
     tls.connect(ServerName::from(address.ip()), stream).await
 }
 
@@ -132,7 +133,11 @@ impl Edge {
     }
 
     /// Connects under a name that may not be the certificate's.
-    pub(crate) async fn connect_as(cloud: &Minicloud, identity: &Identity, node: &str) -> Option<Self> {
+    pub(crate) async fn connect_as(
+        cloud: &Minicloud,
+        identity: &Identity,
+        node: &str,
+    ) -> Option<Self> {
         let stream = dial(cloud.hub(), &tls(cloud, Some(identity))).await.ok()?;
         let url = format!("wss://{}/project/{node}/events", cloud.hub());
         let mut request = url.into_client_request().unwrap();
@@ -189,12 +194,12 @@ impl Edge {
 
     /// Returns the next frame as text; `None` when the connection is closed.
     pub(crate) async fn frame(&mut self) -> Option<Bytes> {
-        loop {
-            let frames = timeout(PATIENCE, self.socket.next()).await.expect("a frame in time");
-            match frames?.ok()? {
-                Frames::Text(text) => return Some(text.into()),
-                Frames::Close(_) => return None,
-                other => assert!(other.is_ping() || other.is_pong(), "{other:?}"),
+        let frames = timeout(PATIENCE, self.socket.next()).await.expect("a frame in time");
+        match frames?.ok()? {
+            Frames::Text(text) => Some(text.into()),
+            Frames::Close(_) => None,
+            Frames::Binary(_) | Frames::Ping(_) | Frames::Pong(_) | Frames::Frame(_) => {
+                unreachable!("the cloud writes text frames alone")
             }
         }
     }
@@ -229,7 +234,8 @@ impl Edge {
     /// Registers the node, says that it is ready, and makes its lease.
     pub(crate) async fn register(&mut self) {
         let node = self.node.clone();
-        let labels = serde_json::json!({"node-role.kubernetes.io/edge": "", "kubernetes.io/os": "linux"});
+        let labels =
+            serde_json::json!({"node-role.kubernetes.io/edge": "", "kubernetes.io/os": "linux"});
         let body = serde_json::json!({"metadata": {"name": node, "labels": labels}, "spec": {},
             "status": {"conditions": [{"type": "Ready", "status": "False"}]}});
         let answer = self.ask("insert", &format!("null/node/{node}"), &body).await;

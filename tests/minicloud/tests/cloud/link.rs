@@ -55,7 +55,10 @@ async fn a_node_joins_gets_a_pod_and_loses_it() {
     cloud.apply(pod("p")).await.unwrap();
     let (message, body) = edge.expect("update", "default/pod/p").await;
     assert_eq!(body["spec"]["nodeName"], "edge1");
-    assert_eq!(*message.header.resource_version, *body["metadata"]["resourceVersion"].as_str().unwrap());
+    assert_eq!(
+        *message.header.resource_version,
+        *body["metadata"]["resourceVersion"].as_str().unwrap()
+    );
     let uid = body["metadata"]["uid"].as_str().unwrap().to_owned();
     let patch = json!({"metadata": {"uid": uid}, "status": {"phase": "Running"}}).to_string();
     let answer = edge.ask("patch", "default/podpatch/p", &Value::from(patch)).await;
@@ -134,7 +137,10 @@ async fn what_a_node_missed_comes_when_it_is_back() {
         missed.insert(told, (message.header.resource_version, content));
     }
     let told: Vec<_> = missed.keys().map(String::as_str).collect();
-    assert_eq!(told, ["delete default/pod/gone", "update default/pod/changed", "update default/pod/new"]);
+    assert_eq!(
+        told,
+        ["delete default/pod/gone", "update default/pod/changed", "update default/pod/new"]
+    );
     let (version, content) = &missed["delete default/pod/gone"];
     let meta = json!({"name": "gone", "namespace": "default", "uid": gone["metadata"]["uid"]});
     assert_eq!((&**version, content), ("", &json!({ "metadata": meta })));

@@ -29,7 +29,8 @@ fn versions_grow_only_with_changes() {
     let first = version_of(cluster.get(&key).unwrap());
     let same = version_of(cluster.modify(&key, |_| {}).unwrap());
     assert_eq!(same, first);
-    let next = version_of(cluster.modify(&key, |object| object["data"] = json!({"a": "1"})).unwrap());
+    let next =
+        version_of(cluster.modify(&key, |object| object["data"] = json!({"a": "1"})).unwrap());
     assert!(next > first);
     cluster.remove(&key).unwrap();
     let kinds: Vec<_> = std::iter::from_fn(|| cluster.next_change()).map(|it| it.kind).collect();
@@ -42,7 +43,9 @@ fn apply_keeps_status_and_identity() {
     let key = cluster.apply(NOW, json!({"kind": "Pod", "metadata": {"name": "p", "labels": {"a": "1"}}, "spec": {"x": 1}})).unwrap();
     cluster.modify(&key, |pod| pod["status"] = json!({"phase": "Running"})).unwrap();
     let uid = uid_of(cluster.get(&key).unwrap()).to_owned();
-    cluster.apply(NOW, json!({"kind": "Pod", "metadata": {"name": "p"}, "spec": {"x": 2}})).unwrap();
+    cluster
+        .apply(NOW, json!({"kind": "Pod", "metadata": {"name": "p"}, "spec": {"x": 2}}))
+        .unwrap();
     let pod = cluster.get(&key).unwrap();
     assert_eq!(uid_of(pod), uid);
     assert_eq!(pod["status"]["phase"], "Running");

@@ -3,7 +3,7 @@
 //! deliver nothing.
 
 use data_encoding::BASE64;
-use ipc_proto::{Group, Operation, Resource, Route, Scope, Source};
+use ipc_proto::{Group, Operation, Resource, Route, Source};
 use serde_json::{Value, json};
 
 use super::super::cluster::{fields, version_of};
@@ -15,17 +15,13 @@ use super::{Answer, Call};
 
 /// Takes a message of metaserver.
 pub(super) fn receive(call: &mut Call<'_>) {
-    let (resource, content) = match &call.message.route.resource {
-        sync @ Resource::Object { scope: Scope::Namespace(name), .. } if **name == *"watchapp" => {
-            (sync.clone(), json!({}))
-        }
-        _ => {
-            let Ok(application) = call.message.content.decode::<Value>() else { return };
-            if !application.is_object() {
-                return;
-            }
-            (Resource::Text("ignore/Application/ignore".into()), answer(call, application))
-        }
+    let asked = &call.message.route.resource;
+    let (resource, content) = if asked.to_string() == "watchapp/sync" {
+        (asked.clone(), json!({}))
+    } else {
+        let application = call.message.content.decode::<Value>().ok();
+        let Some(application) = application.filter(Value::is_object) else { return };
+        (Resource::Text("ignore/Application/ignore".into()), answer(call, application))
     };
     let (source, group) = (Source::Dynamiccontroller, Group::Resource);
     let route = Route { source, group, operation: Operation::ApplicationResponse, resource };

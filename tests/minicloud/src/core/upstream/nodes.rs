@@ -37,7 +37,9 @@ pub(super) fn update(call: &mut Call<'_>, request: &Request) -> Option<Answer> {
         for part in ["labels", "annotations"] {
             let given = request.body["metadata"][part].as_object();
             let into = fields(meta.entry(part).or_insert(Value::Null));
-            into.extend(given.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())));
+            into.extend(
+                given.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())),
+            );
         }
     };
     call.cloud.cluster.modify(&request.key, merge).ok()?;
@@ -77,9 +79,8 @@ pub(super) fn insert_lease(call: &mut Call<'_>, request: Request) -> Answer {
         call.cloud.renewed.insert(key.name().into(), call.now);
     }
     let cluster = &call.cloud.cluster;
-    let found = created.and_then(|key| {
-        cluster.get(&key).ok_or_else(|| Status::not_found("lease", key.name()))
-    });
+    let found = created
+        .and_then(|key| cluster.get(&key).ok_or_else(|| Status::not_found("lease", key.name())));
     Answer::envelope(found)
 }
 

@@ -88,7 +88,10 @@ fn write_probe_times(pod: &mut Value) {
 pub(super) fn token(call: &mut Call<'_>, request: &Request) -> Answer {
     let (namespace, name) = (request.key.namespace(), request.key.name());
     let Some(account) = find(call, request) else {
-        return Answer { content: Status::not_found("serviceaccount", name).to_value(), version: 0 };
+        return Answer {
+            content: Status::not_found("serviceaccount", name).to_value(),
+            version: 0,
+        };
     };
     let account = account["metadata"].clone();
     let spec = &request.body["spec"];
@@ -140,8 +143,7 @@ pub(super) fn insert_csr(call: &mut Call<'_>, request: Request) -> Answer {
     spec.insert("groups".to_owned(), json!(["system:nodes", "system:authenticated"]));
     let cluster = &mut call.cloud.cluster;
     let created = cluster.create(call.now, body);
-    let found = created.and_then(|key| {
-        cluster.get(&key).ok_or_else(|| Status::not_found(key.kind(), key.name()))
-    });
+    let found = created
+        .and_then(|key| cluster.get(&key).ok_or_else(|| Status::not_found(key.kind(), key.name())));
     Answer::envelope(found)
 }

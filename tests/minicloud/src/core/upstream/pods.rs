@@ -20,9 +20,8 @@ pub(super) fn insert(call: &mut Call<'_>, request: Request) -> Answer {
     defaults::complete_pod(&mut body);
     let cluster = &mut call.cloud.cluster;
     let created = cluster.create(call.now, body);
-    let found = created.and_then(|key| {
-        cluster.get(&key).ok_or_else(|| Status::not_found("pod", key.name()))
-    });
+    let found = created
+        .and_then(|key| cluster.get(&key).ok_or_else(|| Status::not_found("pod", key.name())));
     Answer::versioned(found)
 }
 
