@@ -62,8 +62,8 @@ pub(crate) enum Event {
         /// By which it is settled.
         receipt: Receipt,
     },
-    /// A request was answered, or will not be.
-    Replied(Tag, Result<Message, Silence>),
+    /// A request was answered, by a message that is to be settled too; or will not be.
+    Replied(Tag, Result<(Message, Receipt), Silence>),
     /// A parcel that has no answer was settled, or was not.
     Delivered(i64, Result<(), Silence>),
     /// Changes are on the disk.
@@ -87,7 +87,7 @@ pub(crate) enum Event {
 pub(crate) enum Silence {
     /// Its receiver will never take it, for this reason.
     Refused(String),
-    /// Nobody knows what became of it.
+    /// It was answered with an error, or nobody knows what became of it.
     Unknown(String),
 }
 

@@ -53,8 +53,8 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
                     shell.show(&mut context)?;
                 }
             }
-            Some(event) = shell.errands.join_next() => {
-                shell.handle(event.context("a request's task has ended")?);
+            Some(errand) = shell.errands.join_next() => {
+                shell.on_errand(errand.context("a request's task has ended")?);
             }
             () = tokio::time::sleep_until(deadline.into()) => shell.handle(Event::Time),
         }
@@ -89,6 +89,13 @@ impl Default for Health {
     }
 }
 
+/// How a message to another module ended.
+#[expect(clippy::large_enum_variant, reason = "nearly all errands are requests")]
+enum Errand {
+    Replied(Tag, Result<Delivery, RequestError>),
+    Delivered(i64, Result<(), RequestError>),
+}
+
 struct Shell {
     core: Core,
     store: Store<Then>,
@@ -98,7 +105,7 @@ struct Shell {
     deliveries: HashMap<Receipt, Delivery>,
     next_receipt: u64,
     /// Messages to other modules whose answers or settlements are awaited.
-    errands: JoinSet<Event>,
+    errands: JoinSet<Errand>,
     report: Report,
 }
 
@@ -122,11 +129,29 @@ impl Shell {
     }
 
     fn take(&mut self, delivery: Delivery) {
+        let from = delivery.from;
+        let (message, receipt) = self.register(delivery);
+        self.handle(Event::Message { from, message, receipt });
+    }
+
+    /// Keeps a delivery until the core has it settled.
+    fn register(&mut self, delivery: Delivery) -> (Message, Receipt) {
         self.next_receipt += 1;
         let receipt = Receipt(self.next_receipt);
-        let (from, message) = (delivery.from, delivery.message.clone());
+        let message = delivery.message.clone();
         self.deliveries.insert(receipt, delivery);
-        self.handle(Event::Message { from, message, receipt });
+        (message, receipt)
+    }
+
+    fn on_errand(&mut self, errand: Errand) {
+        let event = match errand {
+            Errand::Replied(tag, Ok(reply)) => Event::Replied(tag, Ok(self.register(reply))),
+            Errand::Replied(tag, Err(error)) => Event::Replied(tag, Err(silence(&error))),
+            Errand::Delivered(sequence, result) => {
+                Event::Delivered(sequence, result.map_err(|error| silence(&error)))
+            }
+        };
+        self.handle(event);
     }
 
     /// Takes what the store has done; tells whether there is something new to show.
@@ -228,8 +253,7 @@ impl Shell {
                 };
                 let peers = self.peers.clone();
                 self.errands.spawn(async move {
-                    let result = peers.request(to, message, patience).await;
-                    Event::Replied(tag, reply(result))
+                    Errand::Replied(tag, peers.request(to, message, patience).await)
                 });
             }
         }
@@ -267,34 +291,28 @@ fn answered(result: Result<(), SendError>) {
 }
 
 /// Sends a parcel that has no answer, and waits until edgehub knows that it has arrived.
-async fn deliver(peers: Peers, message: Message, sequence: i64) -> Event {
+async fn deliver(peers: Peers, message: Message, sequence: i64) -> Errand {
     let sent = peers.send(ipc_proto::Module::Edgehub, message).await;
     let settled = match sent {
         Ok(ticket) => ticket.settled().await,
         Err(error) => Err(error.into()),
     };
-    Event::Delivered(sequence, settled.map_err(|error| silence(&error)))
-}
-
-fn reply(result: Result<Message, RequestError>) -> Result<Message, Silence> {
-    match result {
-        // An answer that is an error is an answer.
-        Err(RequestError::Failed { answer, .. }) => Ok(*answer),
-        other => other.map_err(|error| silence(&error)),
-    }
+    Errand::Delivered(sequence, settled)
 }
 
 fn silence(error: &RequestError) -> Silence {
-    let text = error.to_string();
     match error {
+        RequestError::Failed { answer, .. } => {
+            let reason = answer.content.decode();
+            Silence::Unknown(reason.unwrap_or_else(|_| error.to_string()))
+        }
         RequestError::Refused { .. }
         | RequestError::NotSent(SendError::NotAllowed(_) | SendError::TooLong(_)) => {
-            Silence::Refused(text)
+            Silence::Refused(error.to_string())
         }
         RequestError::NotSent(_)
         | RequestError::TimedOut { .. }
         | RequestError::PeerDied { .. }
-        | RequestError::Failed { .. }
-        | RequestError::Repeated => Silence::Unknown(text),
+        | RequestError::Repeated => Silence::Unknown(error.to_string()),
     }
 }

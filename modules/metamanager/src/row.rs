@@ -39,6 +39,9 @@ pub enum Change {
     /// Stores an object unless its mirror has a newer version: for what comes by an answer, which
     /// the cloud may have built before a change that it pushed.
     PutUnlessNewer(Object),
+    /// As [`Change::PutUnlessNewer`], but only while the object is there: an answer may come after
+    /// the news of its end.
+    Refresh(Object),
     /// Removes an object.
     Remove(Removal),
     /// Removes the token of this key.

@@ -50,7 +50,9 @@ impl Work {
     fn bytes(&self) -> usize {
         let Self::Commit(changes) = self else { return 0 };
         let size = |change: &Change| match change {
-            Change::Put(object) | Change::PutUnlessNewer(object) => object.value.len(),
+            Change::Put(object) | Change::PutUnlessNewer(object) | Change::Refresh(object) => {
+                object.value.len()
+            }
             Change::PutRecord(_, value) => value.len(),
             Change::Queue(parcel) => parcel.text.len(),
             Change::Remove(_)

@@ -17,41 +17,33 @@ impl Core {
         &mut self,
         now: Now,
         tag: Tag,
-        result: Result<Message, Silence>,
+        result: Result<(Message, Receipt), Silence>,
         out: &mut Vec<Effect>,
     ) {
         match (tag, result) {
             (Tag::Asked(id), result) => match (self.asked.remove(&id), result) {
-                (Some(asked), Ok(reply)) => Self::answered(asked, &reply, out),
+                (Some(asked), Ok((reply, receipt))) => Self::answered(asked, &reply, receipt, out),
                 (Some(asked), Err(silence)) => {
                     Self::without_cloud(asked, &silence.into_reason(), out);
                 }
-                (None, Ok(reply)) => keep_late(&reply, Then::Do(Vec::new()), out),
+                (None, Ok((reply, receipt))) => keep_late(&reply, receipt, out),
                 (None, Err(_)) => {}
             },
-            (Tag::Parcel(sequence), Ok(reply)) if reply.route.operation != Operation::Error => {
-                self.parcel_answered(sequence, &reply, out);
-            }
-            (Tag::Parcel(sequence), Ok(reply)) => {
-                let reason = Silence::Unknown(text(&reply.content));
-                self.on_delivered(sequence, Err(reason), out);
+            (Tag::Parcel(sequence), Ok((reply, receipt))) => {
+                self.parcel_answered(sequence, &reply, receipt, out);
             }
             (Tag::Parcel(sequence), Err(silence)) => {
                 self.on_delivered(sequence, Err(silence), out);
             }
             (Tag::Volume(id), result) => self.volume_answered(now, &id, result, out),
-            (Tag::Own, Ok(reply)) => keep_late(&reply, Then::Do(Vec::new()), out),
+            (Tag::Own, Ok((reply, receipt))) => keep_late(&reply, receipt, out),
             (Tag::Own, Err(_)) => {}
         }
     }
 
     /// Takes the cloud's answer to a module's request. The module has it at once: it must not wait
     /// for a disk that is full.
-    fn answered(asked: Asked, reply: &Message, out: &mut Vec<Effect>) {
-        if reply.route.operation == Operation::Error {
-            Self::without_cloud(asked, &text(&reply.content), out);
-            return;
-        }
+    fn answered(asked: Asked, reply: &Message, of_reply: Receipt, out: &mut Vec<Effect>) {
         let Asked { receipt, request, keep, question } = asked;
         let content = reply.content.clone();
         let change = match Reply::read(content.raw()) {
@@ -61,30 +53,29 @@ impl Core {
                 let Some(question) = question else { return };
                 let stage = Stage::Instead(content);
                 query::ask(Query { receipt, request, question, stage }, out);
+                out.push(Effect::Settle(of_reply));
                 return;
             }
             Reply::Other => keep.text(&content),
             Reply::NotFound | Reply::Failed => None,
         };
         out.push(Effect::Respond(receipt, content));
-        if let Some(change) = change {
-            out.push(Effect::Commit(vec![change], Then::Do(Vec::new())));
-        }
+        keep_and_settle(change, of_reply, out);
     }
 
     /// Takes the cloud's answer to a parcel, which is with that at its end.
-    fn parcel_answered(&mut self, sequence: i64, reply: &Message, out: &mut Vec<Effect>) {
-        if let Some((message, receipt)) = self.outbox.delivered(sequence, out) {
-            let name = Name::of(&message.route.resource).map(|name| name.owner());
-            if let (Some(name), Reply::Object(value)) = (name, Reply::read(reply.content.raw()))
-                && let Some(change) = Keep::Object(name).change(reply, value)
-            {
-                out.push(Effect::Commit(vec![change], Then::Do(Vec::new())));
-            }
-            if let Some(receipt) = receipt {
-                out.push(Effect::Respond(receipt, reply.content.clone()));
-            }
+    fn parcel_answered(
+        &mut self,
+        sequence: i64,
+        reply: &Message,
+        of_reply: Receipt,
+        out: &mut Vec<Effect>,
+    ) {
+        let flight = self.outbox.delivered(sequence, out);
+        if let Some((_, Some(receipt))) = flight {
+            out.push(Effect::Respond(receipt, reply.content.clone()));
         }
+        keep_late(reply, of_reply, out);
         self.outbox.pump(self.linked, out);
     }
 
@@ -121,7 +112,7 @@ impl Core {
         out: &mut Vec<Effect>,
     ) {
         if from == Module::Edgehub {
-            keep_late(message, Then::Do(vec![Effect::Settle(receipt)]), out);
+            keep_late(message, receipt, out);
         } else {
             out.push(Effect::Settle(receipt));
         }
@@ -132,15 +123,17 @@ impl Core {
         &mut self,
         now: Now,
         id: &ipc_proto::MessageId,
-        result: Result<Message, Silence>,
+        result: Result<(Message, Receipt), Silence>,
         out: &mut Vec<Effect>,
     ) {
-        let Some((receipt, request)) = self.volumes.remove(id) else { return };
         let result = match result {
-            Ok(reply) if reply.route.operation == Operation::Error => Err(text(&reply.content)),
-            Ok(reply) => Ok(reply.content),
+            Ok((reply, of_reply)) => {
+                out.push(Effect::Settle(of_reply));
+                Ok(reply.content)
+            }
             Err(silence) => Err(silence.into_reason()),
         };
+        let Some((receipt, request)) = self.volumes.remove(id) else { return };
         if request.header.sync {
             out.push(match result {
                 Ok(content) => Effect::Respond(receipt, content),
@@ -256,8 +249,11 @@ impl Keep {
         match self {
             Self::Object(name) => {
                 let version = object::version(reply, &value);
-                let value = object::with_type(value, &name.kind);
-                Some(Change::PutUnlessNewer(name.rows(version, value)))
+                let object = name.rows(version, object::with_type(value, &name.kind));
+                // A pod comes by the cloud's own word alone, or a late answer would bring back one
+                // that has ended.
+                let is_pod = name.kind == Kind::Pod;
+                Some(if is_pod { Change::Refresh(object) } else { Change::PutUnlessNewer(object) })
             }
             Self::Token(key) => {
                 let kind = Kind::ServiceAccountToken.as_str().into();
@@ -286,8 +282,8 @@ impl Keep {
     }
 }
 
-/// Keeps the object of an answer that nobody waits for, and goes on with `then`.
-fn keep_late(reply: &Message, then: Then, out: &mut Vec<Effect>) {
+/// Keeps the object of an answer whatever it was asked for, and settles it.
+fn keep_late(reply: &Message, receipt: Receipt, out: &mut Vec<Effect>) {
     let name = Name::of(&reply.route.resource).map(|name| name.owner());
     let change = match (name, Reply::read(reply.content.raw())) {
         // The key of a token is in the request alone; whoever needs it asks again.
@@ -298,14 +294,14 @@ fn keep_late(reply: &Message, then: Then, out: &mut Vec<Effect>) {
         }
         (Some(_), Reply::NotFound | Reply::Failed | Reply::Other) => None,
     };
-    match (change, then) {
-        (Some(change), then) => out.push(Effect::Commit(vec![change], then)),
-        (None, Then::Do(effects)) => out.extend(effects),
-        (None, _) => {}
-    }
+    keep_and_settle(change, receipt, out);
 }
 
-/// Returns the text of an error.
-fn text(content: &Content) -> String {
-    content.decode().unwrap_or_else(|_| String::from_utf8_lossy(content.raw()).into_owned())
+/// Settles an answer once what it brought is committed, so that the cloud is not told before.
+fn keep_and_settle(change: Option<Change>, receipt: Receipt, out: &mut Vec<Effect>) {
+    let settle = Effect::Settle(receipt);
+    out.push(match change {
+        Some(change) => Effect::Commit(vec![change], Then::Do(vec![settle])),
+        None => settle,
+    });
 }

@@ -12,9 +12,11 @@ impl Core {
         match Wish::of(&message) {
             Wish::Insert | Wish::Update => store(&message, receipt, out),
             Wish::Delete => delete(&message, receipt, out),
-            Wish::Connect => self.on_notice(&message, receipt, out),
+            Wish::Connect if message.route.resource == Resource::Connection => {
+                self.on_notice(&message, receipt, out);
+            }
             Wish::Volume => self.on_volume(message, receipt, out),
-            Wish::Patch | Wish::Query | Wish::Upload | Wish::Unsupported => {
+            Wish::Connect | Wish::Patch | Wish::Query | Wish::Upload | Wish::Unsupported => {
                 out.push(Effect::Refuse(receipt, unsupported(&message)));
             }
         }

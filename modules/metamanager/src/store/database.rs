@@ -121,6 +121,11 @@ impl Database {
                     self.put(object)?;
                 }
             }
+            Change::Refresh(object) => {
+                if self.is_there(&object.key)? && !self.has_newer(object)? {
+                    self.put(object)?;
+                }
+            }
             Change::Remove(removal) => self.remove(removal)?,
             Change::RemoveToken(key) => self.delete("DELETE FROM meta WHERE key = ?1", key)?,
             Change::PutRecord(mirror, value) => self.put_mirror(mirror, value)?,
@@ -170,6 +175,10 @@ impl Database {
         let version = i64::try_from(*version).unwrap_or(i64::MAX);
         let row = params![key, resource, namespace, name, version, Text(value)];
         self.connection.prepare_cached(sql)?.execute(row).map(drop)
+    }
+
+    fn is_there(&self, key: &str) -> rusqlite::Result<bool> {
+        self.connection.prepare_cached("SELECT 1 FROM meta WHERE key = ?1")?.exists([key])
     }
 
     fn has_newer(&self, object: &Object) -> rusqlite::Result<bool> {

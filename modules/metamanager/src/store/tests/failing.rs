@@ -12,10 +12,11 @@ use crate::store::{Recovery, files, schema, snapshot};
 fn until_well(bench: &mut Bench) -> Vec<Done<u32>> {
     let mut news = Vec::new();
     loop {
-        match bench.next().unwrap() {
-            Done::Health(None) => return news,
-            other => news.push(other),
+        let done = bench.next().unwrap();
+        if matches!(done, Done::Health(None)) {
+            return news;
         }
+        news.push(done);
     }
 }
 
