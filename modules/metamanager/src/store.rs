@@ -15,6 +15,7 @@ use crate::row::{Answer, Change, Committed, Question};
 
 mod database;
 mod files;
+mod measure;
 mod outbox;
 mod schema;
 mod snapshot;
@@ -25,6 +26,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use measure::{Figures, measure};
 pub use snapshot::Recovery;
 pub use trouble::Trouble;
 
