@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::Options;
 use crate::child::Millis;
-use crate::{clock, say};
+use crate::clock;
 
 /// How long the converter may take. Under the shortest sensible patience with modules, since nothing
 /// else is done meanwhile; it takes some ten milliseconds.
@@ -29,8 +29,10 @@ const MAX_WORDS: usize = 64 * 1024;
 pub(crate) struct Converted {
     /// The configuration as it was printed; none where there are errors.
     pub(crate) config: Option<Vec<u8>>,
-    /// Warnings and errors, one a line.
-    pub(crate) words: Vec<String>,
+    /// What is wrong with the files; never empty without a configuration.
+    pub(crate) errors: Vec<String>,
+    /// What the operator should look at.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Runs the converter of `program` on the operator's files.
@@ -54,21 +56,19 @@ pub(crate) fn run(program: &Path, options: &Options) -> io::Result<Converted> {
     }
     let status = child.wait()?;
     let (output, words) = heard?;
-    let words: Vec<String> = String::from_utf8_lossy(&words).lines().map(str::to_owned).collect();
-    if !status.success() && words.is_empty() {
-        return Err(io::Error::other(format!("the converter ended with {status}")));
-    }
-    Ok(Converted { config: status.success().then_some(output), words })
-}
-
-/// Passes on what the converter said.
-pub(crate) fn tell(words: &[String]) {
-    for line in words {
+    let mut converted = Converted { config: None, errors: Vec::new(), warnings: Vec::new() };
+    for line in String::from_utf8_lossy(&words).lines() {
         match line.strip_prefix("warning: ") {
-            Some(warning) => say::warn(format_args!("{warning}")),
-            None => say::error(format_args!("{line}")),
+            Some(warning) => converted.warnings.push(warning.to_owned()),
+            None => converted.errors.push(line.strip_prefix("error: ").unwrap_or(line).to_owned()),
         }
     }
+    if status.success() {
+        converted.config = Some(output);
+    } else if converted.errors.is_empty() {
+        converted.errors.push(format!("the converter ended with {status}"));
+    }
+    Ok(converted)
 }
 
 /// Reads standard output and standard error to their ends.

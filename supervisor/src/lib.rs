@@ -32,6 +32,7 @@ mod sockets;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ipc_proto::Module;
 use rustix::process::{geteuid, getpid, set_child_subreaper};
 
 use crate::cgroup::Groups;
@@ -42,7 +43,7 @@ use crate::fleet::{Fleet, Input};
 use crate::folder::Folder;
 use crate::limits::Powers;
 use crate::notify::Notify;
-use crate::reactor::Reactor;
+use crate::reactor::{Estate, Reactor};
 use crate::signals::Signals;
 use crate::sockets::Sockets;
 
@@ -111,28 +112,18 @@ fn start(options: Options) -> Result<Reactor, Failure> {
         enabled.iter().count(),
         folder.path().display()
     ));
-    let mut reactor = Reactor {
-        options,
-        program,
-        last_exits: evidence::load_all(&folder),
+    let estate = Estate {
         folder,
         lock,
         sockets,
-        signals: host.signals,
-        notify: Notify::new(),
-        groups: host.groups,
-        powers: host.powers,
-        not_in_force: host.not_in_force,
         fleet: Fleet::new(config.policy, enabled, now),
-        processes: [const { None }; ipc_proto::Module::COUNT],
+        processes: [const { None }; Module::COUNT],
         control: Control::default(),
         tap: None,
-        wall: Wall::new(),
         started: now,
         reloads: 0,
-        config,
     };
-    reactor.admit_diallers();
+    let mut reactor = assemble(options, program, config, estate, host, &[]);
     reactor.input(Input::Start(enabled));
     Ok(reactor)
 }
@@ -141,35 +132,41 @@ fn start(options: Options) -> Result<Reactor, Failure> {
 fn resume(options: Options) -> Result<Reactor, Failure> {
     let inheritance = reload::take_over()
         .map_err(|error| line(format_args!("cannot take over the modules: {error}")))?;
-    let (state, adopted) = reactor::adopt(options.runtime_dir.clone(), inheritance)
+    let (state, estate, asked) = reactor::adopt(&options.runtime_dir, inheritance)
         .map_err(|error| line(format_args!("cannot take over the modules: {error}")))?;
     let config = Config::parse(state.config.as_bytes()).map_err(|error| line(chain(&error)))?;
     let host = Host::look(&config)?;
+    say::info(format_args!("edgecore {} goes on after a reload", env!("CARGO_PKG_VERSION")));
+    let mut reactor = assemble(options, program()?, config, estate, host, &state.not_in_force);
+    reactor.resume(&state.before, asked);
+    Ok(reactor)
+}
+
+/// Puts a supervisor together and says what is not in force here, but for what was `said` before.
+fn assemble(
+    options: Options,
+    program: PathBuf,
+    config: Config,
+    estate: Estate,
+    host: Host,
+    said: &[String],
+) -> Reactor {
     let mut reactor = Reactor {
         options,
-        program: program()?,
-        last_exits: evidence::load_all(&adopted.folder),
-        folder: adopted.folder,
-        lock: adopted.lock,
-        sockets: adopted.sockets,
+        program,
+        config,
+        last_exits: evidence::load_all(&estate.folder),
+        estate,
         signals: host.signals,
         notify: Notify::new(),
         groups: host.groups,
         powers: host.powers,
-        not_in_force: host.not_in_force,
-        fleet: state.fleet,
-        processes: adopted.processes,
-        control: adopted.control,
-        tap: adopted.tap,
+        not_in_force: Vec::new(),
         wall: Wall::new(),
-        started: state.started,
-        reloads: state.reloads,
-        config,
     };
-    say::info(format_args!("edgecore {} goes on after a reload", env!("CARGO_PKG_VERSION")));
+    reactor.take_stock(host.not_in_force, said);
     reactor.admit_diallers();
-    reactor.resume(&state.before, adopted.asked);
-    Ok(reactor)
+    reactor
 }
 
 /// What this host offers.
@@ -181,7 +178,7 @@ struct Host {
 }
 
 impl Host {
-    /// Looks around, listens for signals, and says once what is not in force here.
+    /// Looks around and listens for signals.
     fn look(config: &Config) -> Result<Self, Failure> {
         // First of all, so that no child's end goes unheard.
         let signals = Signals::listen().map_err(line)?;
@@ -190,11 +187,7 @@ impl Host {
         let memory_groups = found.groups.as_ref().is_some_and(Groups::memory);
         let powers = Powers { uid: geteuid().as_raw(), memory_groups };
         let mut not_in_force = config.not_in_force.clone();
-        not_in_force.extend(powers.not_in_force());
         not_in_force.extend(found.not_in_force);
-        for sentence in &not_in_force {
-            say::warn(format_args!("{sentence}"));
-        }
         Ok(Self { signals, groups: found.groups, powers, not_in_force })
     }
 }
@@ -208,7 +201,12 @@ fn program() -> Result<PathBuf, Failure> {
 fn read_config(program: &Path, options: &Options) -> Result<Config, Failure> {
     let converted = converter::run(program, options)
         .map_err(|error| line(format_args!("cannot read the configuration: {error}")))?;
-    converter::tell(&converted.words);
+    for warning in &converted.warnings {
+        say::warn(format_args!("{warning}"));
+    }
+    for error in &converted.errors {
+        say::error(format_args!("{error}"));
+    }
     let json = converted.config.ok_or(Failure::Configuration)?;
     Config::parse(&json).map_err(|error| line(chain(&error)))
 }

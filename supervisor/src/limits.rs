@@ -43,10 +43,4 @@ impl Powers {
             open_files: config.open_files,
         }
     }
-
-    /// Returns what an ordinary user's supervisor cannot do, in one sentence.
-    pub(crate) fn not_in_force(self) -> Option<String> {
-        let uid = self.uid;
-        (!self.root()).then(|| format!("modules run as user {uid}, because the supervisor does"))
-    }
 }

@@ -48,23 +48,30 @@ pub(crate) struct Reactor {
     /// The installed program, which a reload executes.
     pub(crate) program: PathBuf,
     pub(crate) config: Config,
-    pub(crate) folder: Folder,
-    /// Keeps the folder ours.
-    pub(crate) lock: OwnedFd,
-    pub(crate) sockets: Sockets,
+    pub(crate) estate: Estate,
     pub(crate) signals: Signals,
     pub(crate) notify: Notify,
     pub(crate) groups: Option<Groups>,
     pub(crate) powers: Powers,
+    /// What is not in force here, one sentence each.
     pub(crate) not_in_force: Vec<String>,
+    /// How each module ended last, also where the disk has no room for it; by [`Module::index`].
+    pub(crate) last_exits: [Option<LastExit>; Module::COUNT],
+    pub(crate) wall: Wall,
+}
+
+/// What outlives an image of the supervisor: a reload hands all of it on.
+#[derive(Debug)]
+pub(crate) struct Estate {
+    pub(crate) folder: Folder,
+    /// Keeps the folder ours.
+    pub(crate) lock: OwnedFd,
+    pub(crate) sockets: Sockets,
     pub(crate) fleet: Fleet,
     /// By [`Module::index`].
     pub(crate) processes: [Option<Process>; Module::COUNT],
-    /// How each module ended last, also where the disk has no room for it; by [`Module::index`].
-    pub(crate) last_exits: [Option<LastExit>; Module::COUNT],
     pub(crate) control: Control,
     pub(crate) tap: Option<Tap>,
-    pub(crate) wall: Wall,
     /// When the agent started.
     pub(crate) started: u64,
     /// Re-executions so far.
@@ -98,16 +105,16 @@ impl Reactor {
     /// # Errors
     /// When the kernel does not let the supervisor poll, which nothing can be done about.
     pub(crate) fn run(mut self) -> Result<(), Errno> {
-        while !self.fleet.finished() {
+        while !self.estate.fleet.finished() {
             let ready = self.sleep()?;
             for source in ready {
                 self.attend(source);
             }
             self.input(Input::Tick);
             let now = clock::now();
-            self.control.expire(now);
+            self.estate.control.expire(now);
             self.notify.turn(now);
-            if self.fleet.settled() {
+            if self.estate.fleet.settled() {
                 self.notify.ready();
             }
             self.notify.status(self.summary());
@@ -138,13 +145,13 @@ impl Reactor {
         }
         sources.push(Source::Signals);
         fds.push(PollFd::new(&self.signals, PollFlags::IN));
-        for (id, stream, flags) in self.control.interests() {
+        for (id, stream, flags) in self.estate.control.interests() {
             sources.push(Source::Connection(id));
             fds.push(PollFd::from_borrowed_fd(stream, flags));
         }
-        if self.control.has_room() {
+        if self.estate.control.has_room() {
             sources.push(Source::Listener);
-            fds.push(PollFd::new(&self.sockets.control, PollFlags::IN));
+            fds.push(PollFd::new(&self.estate.sockets.control, PollFlags::IN));
         }
         let timeout = self.timeout().map(clock::timespec);
         match poll(&mut fds, timeout.as_ref()) {
@@ -157,7 +164,8 @@ impl Reactor {
 
     /// Returns how long nothing is due, or none when nothing ever is.
     fn timeout(&self) -> Option<u64> {
-        let deadlines = [self.fleet.deadline(), self.control.deadline(), self.notify.deadline()];
+        let deadlines =
+            [self.estate.fleet.deadline(), self.estate.control.deadline(), self.notify.deadline()];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_sub(clock::now()))
     }
@@ -166,12 +174,14 @@ impl Reactor {
         match source {
             Source::Lifeline(module) => self.listen(module),
             Source::Death(module) => self.bury(module),
-            Source::Connection(id) => match self.control.advance(clock::now(), id) {
+            Source::Connection(id) => match self.estate.control.advance(clock::now(), id) {
                 Some(News::Asked(request, attached)) => self.request(id, request, attached),
                 Some(News::Gone) => self.end_tap(id),
                 None => {}
             },
-            Source::Listener => self.control.accept(clock::now(), &self.sockets.control),
+            Source::Listener => {
+                self.estate.control.accept(clock::now(), &self.estate.sockets.control);
+            }
             Source::Signals => self.obey_signals(),
         }
     }
@@ -193,7 +203,7 @@ impl Reactor {
     }
 
     fn shut_down(&mut self) {
-        if !self.fleet.stopping() {
+        if !self.estate.fleet.stopping() {
             Notify::stopping();
         }
         self.input(Input::Shutdown);
@@ -202,14 +212,14 @@ impl Reactor {
     /// Reads what a module says.
     fn listen(&mut self, module: Module) {
         for _ in 0..MAX_RECORDS {
-            let Some(process) = &mut self.processes[module.index()] else { return };
+            let Some(process) = &mut self.estate.processes[module.index()] else { return };
             let Some(lifeline) = &process.lifeline else { return };
             match lifeline.receive() {
                 Ok(None) => return,
                 Ok(Some(ToSupervisor::Ready(confinement))) => self.ready(module, confinement),
                 Ok(Some(ToSupervisor::Beat(load))) => {
                     process.load = load;
-                    if let Err(error) = logfile::bound(&self.folder.log(module)) {
+                    if let Err(error) = logfile::bound(&self.estate.folder.log(module)) {
                         say::warn(format_args!("{module}: cannot keep its old log: {error}"));
                     }
                     self.input(Input::Module(module, Event::Beat));
@@ -233,11 +243,11 @@ impl Reactor {
     }
 
     fn ready(&mut self, module: Module, confinement: Confinement) {
-        let took = clock::now().saturating_sub(self.fleet.child(module).since());
+        let took = clock::now().saturating_sub(self.estate.fleet.child(module).since());
         for sentence in &confinement.not_in_force {
-            self.note(format!("{module}: {sentence}"));
+            self.note(format!("{module}: {sentence}"), &[]);
         }
-        if let Some(process) = &mut self.processes[module.index()] {
+        if let Some(process) = &mut self.estate.processes[module.index()] {
             say::info(format_args!("{module} is ready after {took} ms (process {})", process.pid));
             process.confinement = Some(confinement);
         }
@@ -245,9 +255,11 @@ impl Reactor {
     }
 
     /// Says once, and shows from then on, that something is not in force.
-    fn note(&mut self, sentence: String) {
+    pub(crate) fn note(&mut self, sentence: String, said: &[String]) {
         if self.not_in_force.len() < MAX_SENTENCES && !self.not_in_force.contains(&sentence) {
-            say::warn(format_args!("{sentence}"));
+            if !said.contains(&sentence) {
+                say::warn(format_args!("{sentence}"));
+            }
             self.not_in_force.push(sentence);
         }
     }
@@ -280,7 +292,7 @@ impl Reactor {
         const SIGABRT: i32 = 6;
         status == Status::Signal(SIGABRT)
             && self.process(module).is_some_and(|process| {
-                let lines = evidence::last_lines(&self.folder.log(module), process.log_from);
+                let lines = evidence::last_lines(&self.estate.folder.log(module), process.log_from);
                 evidence::out_of_memory(&lines)
             })
     }
@@ -300,6 +312,6 @@ impl Reactor {
     }
 
     pub(crate) const fn process(&self, module: Module) -> Option<&Process> {
-        self.processes[module.index()].as_ref()
+        self.estate.processes[module.index()].as_ref()
     }
 }

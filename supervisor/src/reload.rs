@@ -44,6 +44,8 @@ pub(crate) struct State {
     pub(crate) started: Millis,
     /// Re-executions so far.
     pub(crate) reloads: u32,
+    /// What was not in force, and has been said.
+    pub(crate) not_in_force: Vec<String>,
     /// The configuration that was in force.
     pub(crate) before: Config,
     /// The configuration for the new image, as its own converter printed it.
@@ -179,6 +181,7 @@ mod tests {
         State {
             started: 1,
             reloads: 2,
+            not_in_force: Vec::new(),
             config: serde_json::to_string(&before).unwrap(),
             fleet: Fleet::new(before.policy, ModuleSet::EMPTY, 3),
             before,

@@ -26,7 +26,7 @@ impl Reactor {
     /// Puts an input into the fleet and does what follows from it, to the end.
     pub(crate) fn input(&mut self, input: Input) {
         let mut effects = Vec::new();
-        self.fleet.on(clock::now(), input, &mut effects);
+        self.estate.fleet.on(clock::now(), input, &mut effects);
         self.carry_out(effects);
     }
 
@@ -36,7 +36,7 @@ impl Reactor {
         while let Some((module, effect)) = effects.pop_front() {
             for event in self.perform(module, effect) {
                 let mut more = Vec::new();
-                self.fleet.on(clock::now(), Input::Module(module, event), &mut more);
+                self.estate.fleet.on(clock::now(), Input::Module(module, event), &mut more);
                 effects.extend(more);
             }
         }
@@ -75,7 +75,7 @@ impl Reactor {
             say::warn(format_args!("{module}: limits are not in force: {cause}"));
         }
         let made = self.start_record(module).and_then(|start| {
-            let process = Process::spawn(module, &self.folder.log(module))?;
+            let process = Process::spawn(module, &self.estate.folder.log(module))?;
             Ok((start, process))
         });
         let (start, process) = match made {
@@ -89,7 +89,7 @@ impl Reactor {
         if let Some(Err(cause)) = self.groups.as_ref().map(|groups| groups.admit(module, pid)) {
             say::warn(format_args!("{module}: limits are not in force: {cause}"));
         }
-        self.processes[module.index()] = Some(process);
+        self.estate.processes[module.index()] = Some(process);
         let mut events = vec![Event::Spawned { pid }];
         if let Err(lost) = self.brief(module, start) {
             say::warn(format_args!("{module}: {lost}"));
@@ -102,9 +102,9 @@ impl Reactor {
     fn brief(&self, module: Module, start: Start) -> Result<(), Lost> {
         let lifeline = self.process(module).and_then(|process| process.lifeline.as_ref());
         let Some(lifeline) = lifeline else { return Ok(()) };
-        let socket = self.sockets.modules[module.index()].as_fd();
+        let socket = self.estate.sockets.modules[module.index()].as_fd();
         lifeline.send(&ToModule::Start(Box::new(start)), Some(socket))?;
-        match &self.tap {
+        match &self.estate.tap {
             Some(tap) => {
                 lifeline.send(&ToModule::Tap(tap.filter.clone()), Some(tap.records.as_fd()))
             }
@@ -118,7 +118,7 @@ impl Reactor {
             module,
             instance: instance()?,
             node: self.config.node.clone(),
-            runtime_dir: self.folder.path().to_string_lossy().into(),
+            runtime_dir: self.estate.folder.path().to_string_lossy().into(),
             config: config.config.clone(),
             enabled: self.config.enabled(),
             users: self.powers.uids(&self.config),
@@ -147,13 +147,13 @@ impl Reactor {
 
     /// Writes down a death, and what becomes of the module.
     fn ended(&mut self, module: Module, pid: u32, reason: Reason) {
-        let Some(process) = self.processes[module.index()].take() else { return };
-        let last_lines = evidence::last_lines(&self.folder.log(module), process.log_from);
+        let Some(process) = self.estate.processes[module.index()].take() else { return };
+        let last_lines = evidence::last_lines(&self.estate.folder.log(module), process.log_from);
         let last = LastExit { reason: reason.to_string(), at: clock::unix(), pid, last_lines };
-        if let Err(error) = evidence::save(&self.folder.evidence(module), &last) {
+        if let Err(error) = evidence::save(&self.estate.folder.evidence(module), &last) {
             say::warn(format_args!("{module}: cannot keep the evidence of its end: {error}"));
         }
-        let child = self.fleet.child(module);
+        let child = self.estate.fleet.child(module);
         let next = match child.phase() {
             Phase::Pausing { until } => {
                 let seconds = until.saturating_sub(child.since()).div_ceil(1000);
@@ -183,7 +183,8 @@ impl Reactor {
     pub(crate) fn admit_diallers(&mut self) {
         let users = Module::ALL.map(|module| self.powers.user(self.config.of(module)));
         for module in Module::ALL {
-            let admitted = sockets::admit(&self.folder, module, self.config.enabled(), &users);
+            let admitted =
+                sockets::admit(&self.estate.folder, module, self.config.enabled(), &users);
             if let Err(error) = admitted {
                 say::error(format_args!("{module}: cannot open its socket to its peers: {error}"));
             }

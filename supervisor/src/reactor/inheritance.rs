@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use ipc_proto::control::Response;
 use ipc_proto::{Module, ModuleSet};
 
-use super::{Reactor, Tap};
+use super::{Estate, Reactor, Tap};
 use crate::config::Config;
 use crate::control::{Control, Id};
 use crate::folder::Folder;
@@ -16,19 +17,6 @@ use crate::process::Process;
 use crate::reload::{self, Inheritance, State, Survivor};
 use crate::sockets::Sockets;
 use crate::{clock, converter, say};
-
-/// What came over, besides the state itself.
-#[derive(Debug)]
-pub(crate) struct Adopted {
-    pub(crate) folder: Folder,
-    pub(crate) lock: OwnedFd,
-    pub(crate) sockets: Sockets,
-    pub(crate) processes: [Option<Process>; Module::COUNT],
-    pub(crate) control: Control,
-    pub(crate) tap: Option<Tap>,
-    /// Who asked for the reload and waits for an answer.
-    pub(crate) asked: Option<Id>,
-}
 
 impl Reactor {
     /// Reads the configuration anew with the installed program and executes it in this process.
@@ -39,13 +27,16 @@ impl Reactor {
         self.notify.reloading();
         let converted = converter::run(&self.program, &self.options)
             .map_err(|error| format!("cannot run {}: {error}", self.program.display()))?;
-        converter::tell(&converted.words);
         let Some(config) = converted.config else {
-            return Err(format!("the configuration has errors: {}", converted.words.join("; ")));
+            return Err(format!("the configuration has errors: {}", converted.errors.join("; ")));
         };
+        for warning in &converted.warnings {
+            say::warn(format_args!("{warning}"));
+        }
         let config = String::from_utf8(config).map_err(|error| error.to_string())?;
         let state = self.state_for_next(config, asked);
-        let error = reload::hand_over(&self.program, &self.options, &state, &self.estate(asked));
+        let error =
+            reload::hand_over(&self.program, &self.options, &state, &self.descriptors(asked));
         Err(format!("cannot execute {}: {error}", self.program.display()))
     }
 
@@ -63,29 +54,44 @@ impl Reactor {
             })
         });
         State {
-            started: self.started,
-            reloads: self.reloads.saturating_add(1),
+            started: self.estate.started,
+            reloads: self.estate.reloads.saturating_add(1),
+            not_in_force: self.not_in_force.clone(),
             before: self.config.clone(),
             config,
-            fleet: self.fleet.clone(),
+            fleet: self.estate.fleet.clone(),
             processes: survivors.collect(),
-            tap: self.tap.as_ref().map(|tap| tap.filter.clone()),
+            tap: self.estate.tap.as_ref().map(|tap| tap.filter.clone()),
             asked: asked.is_some(),
         }
     }
 
     /// Returns the descriptors to leave, in the order in which [`adopt`] takes them.
-    fn estate(&self, asked: Option<Id>) -> Vec<BorrowedFd<'_>> {
-        let mut estate = vec![self.lock.as_fd(), self.sockets.control.as_fd()];
-        estate.extend(self.sockets.modules.iter().map(AsFd::as_fd));
-        let living = self.processes.iter().flatten();
-        estate.extend(living.filter_map(|process| Some(process.lifeline.as_ref()?.as_fd())));
-        if let Some(tap) = &self.tap {
-            estate.extend(self.control.stream(tap.watcher));
-            estate.push(tap.records.as_fd());
+    fn descriptors(&self, asked: Option<Id>) -> Vec<BorrowedFd<'_>> {
+        let mut all = vec![self.estate.lock.as_fd(), self.estate.sockets.control.as_fd()];
+        all.extend(self.estate.sockets.modules.iter().map(AsFd::as_fd));
+        let living = self.estate.processes.iter().flatten();
+        all.extend(living.filter_map(|process| Some(process.lifeline.as_ref()?.as_fd())));
+        if let Some(tap) = &self.estate.tap {
+            all.extend(self.estate.control.stream(tap.watcher));
+            all.push(tap.records.as_fd());
         }
-        estate.extend(asked.and_then(|id| self.control.stream(id)));
-        estate
+        all.extend(asked.and_then(|id| self.estate.control.stream(id)));
+        all
+    }
+
+    /// Collects what is not in force, here and in the living modules, and says what was not `said`
+    /// before.
+    pub(crate) fn take_stock(&mut self, here: Vec<String>, said: &[String]) {
+        let mut sentences = here;
+        for module in Module::ALL {
+            let confinement = self.process(module).and_then(|one| one.confinement.as_ref());
+            let missing = confinement.into_iter().flat_map(|one| &one.not_in_force);
+            sentences.extend(missing.map(|sentence| format!("{module}: {sentence}")));
+        }
+        for sentence in sentences {
+            self.note(sentence, said);
+        }
     }
 
     /// Goes on with the new configuration: modules live on, but for those whose place among the
@@ -105,7 +111,8 @@ impl Reactor {
         });
         let mut effects = Vec::new();
         let (policy, enabled) = (self.config.policy, self.config.enabled());
-        let restarted = self.fleet.configure(clock::now(), policy, enabled, moved, &mut effects);
+        let restarted =
+            self.estate.fleet.configure(clock::now(), policy, enabled, moved, &mut effects);
         self.carry_out(effects);
         for module in restarted.iter() {
             say::info(format_args!("{module} restarts: who its peers are has changed"));
@@ -121,20 +128,21 @@ impl Reactor {
             }
         }
         if let Some(id) = asked {
-            self.control.answer(clock::now(), id, &Response::Done, false);
+            self.estate.control.answer(clock::now(), id, &Response::Done, false);
         }
     }
 }
 
-/// Takes over what an earlier image of this process left.
+/// Takes over what an earlier image of this process left; the last value is the connection that asked
+/// for the reload and waits for its answer.
 ///
 /// # Errors
 /// When something is missing. Nothing can be saved then: see [`reload::take_over`].
 pub(crate) fn adopt(
-    runtime_dir: std::path::PathBuf,
-    (state, mut estate): Inheritance,
-) -> io::Result<(State, Adopted)> {
-    let mut next = || estate.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
+    runtime_dir: &Path,
+    (state, mut descriptors): Inheritance,
+) -> io::Result<(State, Estate, Option<Id>)> {
+    let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
     let lock = next()?;
     let control_socket = next()?;
     let mut modules = Vec::with_capacity(Module::COUNT);
@@ -161,7 +169,16 @@ pub(crate) fn adopt(
         None => None,
     };
     let asked = if state.asked { Some(control.adopt(now, next()?, false)) } else { None };
-    let sockets = Sockets { control: control_socket, modules };
-    let folder = Folder::adopt(runtime_dir);
-    Ok((state, Adopted { folder, lock, sockets, processes, control, tap, asked }))
+    let estate = Estate {
+        folder: Folder::adopt(runtime_dir.to_owned()),
+        lock,
+        sockets: Sockets { control: control_socket, modules },
+        fleet: state.fleet.clone(),
+        processes,
+        control,
+        tap,
+        started: state.started,
+        reloads: state.reloads,
+    };
+    Ok((state, estate, asked))
 }

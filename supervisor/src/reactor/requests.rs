@@ -34,7 +34,7 @@ impl Reactor {
         };
         let stays = watches && done.is_ok();
         let response = done.unwrap_or_else(|reason| Response::Failed { reason });
-        self.control.answer(clock::now(), id, &response, stays);
+        self.estate.control.answer(clock::now(), id, &response, stays);
     }
 
     fn order(
@@ -43,7 +43,7 @@ impl Reactor {
         verb: &str,
         input: fn(ModuleSet) -> Input,
     ) -> Result<Response, String> {
-        let enabled = self.fleet.enabled();
+        let enabled = self.estate.fleet.enabled();
         if let Some(module) = modules.iter().find(|module| !enabled.contains(**module)) {
             return Err(format!(
                 "cannot {verb} {module}: it is disabled, expected one that the configuration enables"
@@ -57,7 +57,7 @@ impl Reactor {
     }
 
     pub(super) fn refuse_when_stopping(&self, verb: &str) -> Result<(), String> {
-        if self.fleet.stopping() {
+        if self.estate.fleet.stopping() {
             Err(format!("cannot {verb}: the agent is stopping"))
         } else {
             Ok(())
@@ -108,7 +108,7 @@ impl Reactor {
         let Some(records) = attached else {
             return Err("a tap without a socket, expected one attached to the request".to_owned());
         };
-        if self.tap.is_some() {
+        if self.estate.tap.is_some() {
             return Err("another tap is open, expected one at a time".to_owned());
         }
         for module in Module::ALL {
@@ -119,16 +119,16 @@ impl Reactor {
                 self.lost(module, &lost);
             }
         }
-        self.tap = Some(Tap { watcher, records, filter });
+        self.estate.tap = Some(Tap { watcher, records, filter });
         Ok(Response::Done)
     }
 
     /// Ends the tap whose watcher went away.
     pub(super) fn end_tap(&mut self, watcher: Id) {
-        if self.tap.as_ref().is_none_or(|tap| tap.watcher != watcher) {
+        if self.estate.tap.as_ref().is_none_or(|tap| tap.watcher != watcher) {
             return;
         }
-        self.tap = None;
+        self.estate.tap = None;
         for module in Module::ALL {
             if let Some(Err(lost)) = self.send(module, &ToModule::TapEnd) {
                 self.lost(module, &lost);

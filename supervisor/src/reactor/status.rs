@@ -11,14 +11,14 @@ impl Reactor {
     /// Returns the state of everything.
     pub(super) fn status(&mut self) -> Status {
         self.wall.adjust();
-        let uptime = clock::now().saturating_sub(self.started);
+        let uptime = clock::now().saturating_sub(self.estate.started);
         Status {
             node: self.config.node.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state: self.state(),
             uptime_seconds: std::time::Duration::from_millis(uptime).as_secs_f64(),
             pid: std::process::id(),
-            reloads: self.reloads,
+            reloads: self.estate.reloads,
             not_in_force: self.not_in_force.clone(),
             faults: self.config.faults,
             modules: Module::ALL.map(|module| self.module_status(module)).into(),
@@ -27,7 +27,7 @@ impl Reactor {
 
     /// Returns the state of everything in one line, for the service manager.
     pub(super) fn summary(&self) -> String {
-        let enabled = self.fleet.enabled();
+        let enabled = self.estate.fleet.enabled();
         let those = |state| enabled.iter().filter(move |m| self.module_state(*m) == state);
         let running = those(ModuleState::Running).count();
         let mut summary = match self.state() {
@@ -49,9 +49,9 @@ impl Reactor {
         let well = |module| {
             matches!(self.module_state(module), ModuleState::Running | ModuleState::Stopped)
         };
-        if self.fleet.stopping() {
+        if self.estate.fleet.stopping() {
             AgentState::Stopping
-        } else if self.fleet.enabled().iter().all(well) {
+        } else if self.estate.fleet.enabled().iter().all(well) {
             AgentState::Running
         } else {
             AgentState::Degraded
@@ -59,8 +59,8 @@ impl Reactor {
     }
 
     fn module_state(&self, module: Module) -> ModuleState {
-        let child = self.fleet.child(module);
-        if !self.fleet.enabled().contains(module) {
+        let child = self.estate.fleet.child(module);
+        if !self.estate.fleet.enabled().contains(module) {
             return ModuleState::Disabled;
         }
         match child.phase() {
@@ -80,7 +80,7 @@ impl Reactor {
     }
 
     fn module_status(&self, module: Module) -> ModuleStatus {
-        let child = self.fleet.child(module);
+        let child = self.estate.fleet.child(module);
         let process = self.process(module);
         let report = process.and_then(|process| process.report.as_deref());
         let next_start = match child.phase() {
