@@ -9,6 +9,7 @@
 //! bytes.
 
 mod any_client;
+pub mod cli;
 mod clock;
 pub mod config;
 mod control;
