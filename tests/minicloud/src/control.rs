@@ -98,10 +98,10 @@ async fn route(method: &Method, path: &str, query: &str, body: &[u8], shared: &S
         (&Method::PUT, "objects") => apply(shared, body).await,
         (&Method::DELETE, "objects") => delete(shared, &rest, query).await,
         (&Method::GET, "nodes") => {
-            let node = move |cloud: &mut Cloud, now, _: &mut Vec<_>| {
+            let node = move |cloud: &Cloud, now| {
                 cloud.node(now, &rest).map(|node| json!(node)).ok_or_else(|| missing(&rest))
             };
-            shared.act(node).await.map_err(ended)?
+            shared.look(node).await.map_err(ended)?
         }
         (&Method::GET, "sessions") => look(shared, |cloud| Ok(json!(cloud.hub().sessions()))).await,
         (&Method::GET, "syncs") => look(shared, |cloud| Ok(syncs(cloud))).await,
@@ -129,7 +129,7 @@ async fn route(method: &Method, path: &str, query: &str, body: &[u8], shared: &S
 }
 
 async fn look(shared: &Shared, view: impl FnOnce(&Cloud) -> Outcome + Send + 'static) -> Outcome {
-    shared.act(move |cloud, _, _| view(cloud)).await.map_err(ended)?
+    shared.look(move |cloud, _| view(cloud)).await.map_err(ended)?
 }
 
 async fn apply(shared: &Shared, body: &[u8]) -> Outcome {

@@ -255,7 +255,10 @@ impl Cloud {
     /// Does the sync controller's round.
     fn resync(&mut self, now: Time, out: &mut Vec<Effect>) {
         let syncs = self.hub.syncs().iter();
-        let connected = syncs.filter(|((node, _), _)| self.hub.session_of(node).is_some());
+        // What is on its way already need not be sent for.
+        let connected = syncs.filter(|((node, uid), _)| {
+            self.hub.session_of(node).is_some() && !self.hub.is_queued(node, uid)
+        });
         let notice = |((node, uid), sync): (&(Box<str>, Box<str>), &crate::hub::core::Sync)| {
             downstream::resync(&self.cluster, node, (&sync.resource, uid, sync.version))
         };

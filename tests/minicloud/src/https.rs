@@ -77,7 +77,7 @@ fn bytes(status: StatusCode, body: Vec<u8>) -> Answer {
 
 async fn find(node: &str, shared: &Shared) -> Answer {
     let key = nodes::key(node);
-    match shared.act(move |cloud, _, _| cloud.cluster().get(&key).is_some()).await {
+    match shared.look(move |cloud, _| cloud.cluster().get(&key).is_some()).await {
         Ok(true) => bytes(StatusCode::OK, b"Node found".to_vec()),
         Ok(false) => bytes(StatusCode::NOT_FOUND, b"Node not found".to_vec()),
         Err(error) => bytes(StatusCode::INTERNAL_SERVER_ERROR, error.to_string().into_bytes()),

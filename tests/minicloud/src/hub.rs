@@ -3,4 +3,5 @@
 
 pub mod admission;
 pub mod core;
+mod queue;
 pub(crate) mod socket;

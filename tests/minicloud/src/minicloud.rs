@@ -183,7 +183,7 @@ impl Minicloud {
         &self,
         view: impl FnOnce(&Cloud) -> T + Send + 'static,
     ) -> Result<T> {
-        self.shared.act(move |cloud, _, _| view(cloud)).await
+        self.shared.look(move |cloud, _| view(cloud)).await
     }
 
     /// Makes an object what is given, as `kubectl apply` would. Returns its key, as
@@ -222,7 +222,7 @@ impl Minicloud {
     /// When the cloud has ended.
     pub async fn node(&self, name: &str) -> Result<Option<NodeView>> {
         let name = name.to_owned();
-        self.shared.act(move |cloud, now, _| cloud.node(now, &name)).await
+        self.shared.look(move |cloud, now| cloud.node(now, &name)).await
     }
 
     /// Returns the nodes' sessions.
@@ -274,11 +274,9 @@ impl Minicloud {
             loop {
                 let condition = Arc::clone(&condition);
                 turns.mark_unchanged();
-                if self.shared.act(move |cloud, now, _| condition(cloud, now)).await? {
+                if self.shared.look(move |cloud, now| condition(cloud, now)).await? {
                     return Ok(());
                 }
-                // Looking is a turn too, which must not wake who looks.
-                turns.mark_unchanged();
                 timeout(LOOK_AGAIN, turns.changed()).await.ok();
             }
         };

@@ -29,6 +29,9 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Something to be done with the cloud.
 pub(crate) type Act = Box<dyn FnOnce(&mut Cloud, Time, &mut Vec<Effect>) + Send>;
 
+/// A look at the cloud, which changes nothing.
+pub(crate) type Look = Box<dyn FnOnce(&Cloud, Time) + Send>;
+
 /// What the owner is told.
 pub(crate) enum Command {
     /// A socket is open.
@@ -44,7 +47,9 @@ pub(crate) enum Command {
     Receive(SessionId, Message),
     /// A socket is closed.
     Disconnect(SessionId),
-    /// Somebody wants to look at the cloud, or to change it.
+    /// Somebody wants to look at the cloud.
+    Look(Look),
+    /// Somebody wants to change it.
     Act(Act),
     /// A fault is to begin, of one node or of all.
     Fault(Option<String>, Fault),
@@ -130,9 +135,11 @@ impl Owner {
             if self.ports.reopen.is_some_and(|reopen| reopen <= Instant::now()) {
                 self.reopen();
             }
-            if save <= Instant::now() {
+            let start = Instant::now();
+            if save <= start {
                 self.save();
-                save = Instant::now() + SAVE_INTERVAL;
+                // A large cluster takes long to write; it must not take most of the time.
+                save = Instant::now() + SAVE_INTERVAL.max(start.elapsed() * 20);
             }
         }
         self.save();
@@ -186,6 +193,7 @@ impl Owner {
                 self.ports.open.remove(&id);
                 self.turn(|cloud, _, _| cloud.disconnect(id));
             }
+            Command::Look(look) => look(&self.cloud, self.clock.now()),
             Command::Act(act) => self.turn(act),
             Command::Fault(node, fault) => self.fault(node.as_deref(), &fault),
             Command::Stop(_) => unreachable!("the loop takes this one itself"),

@@ -39,6 +39,23 @@ impl Shared {
         Arc::clone(of(tls))
     }
 
+    /// Looks at the cloud.
+    ///
+    /// # Errors
+    /// When the cloud has ended.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        view: impl FnOnce(&Cloud, Time) -> T + Send + 'static,
+    ) -> Result<T> {
+        let (reply, result) = oneshot::channel();
+        let look = Box::new(move |cloud: &Cloud, now| {
+            // Whoever asked may have gone.
+            reply.send(view(cloud, now)).ok();
+        });
+        self.commands.send(Command::Look(look)).await.ok().context("the cloud has ended")?;
+        result.await.context("the cloud has ended")
+    }
+
     /// Has something done with the cloud and returns what came of it.
     ///
     /// # Errors

@@ -19,10 +19,10 @@ use crate::hub::core::{Sync, SyncKey};
 use crate::pki::Authority;
 
 /// The state as it stands in the file.
-#[derive(Default, Deserialize, Serialize)]
-struct State {
+#[derive(Deserialize, Serialize)]
+struct State<O> {
     version: u64,
-    objects: Vec<Value>,
+    objects: Vec<O>,
     syncs: Vec<SavedSync>,
 }
 
@@ -66,8 +66,8 @@ impl Store {
     /// Takes up the cluster that is kept here, or starts an empty one.
     pub(crate) fn load(&self, ids: Ids) -> Result<(Cluster, BTreeMap<SyncKey, Sync>)> {
         let path = self.dir.join("state.json");
-        let state: State = match read(&path)? {
-            None => State::default(),
+        let state: State<Value> = match read(&path)? {
+            None => State { version: 0, objects: Vec::new(), syncs: Vec::new() },
             Some(bytes) => serde_json::from_slice(&bytes)
                 .with_context(|| format!("{} is no state of a minicloud", path.display()))?,
         };
@@ -89,7 +89,7 @@ impl Store {
         };
         let state = State {
             version: cloud.cluster().version(),
-            objects: cloud.cluster().iter().map(|(_, object)| object.clone()).collect(),
+            objects: cloud.cluster().iter().map(|(_, object)| object).collect(),
             syncs: cloud.hub().syncs().iter().map(sync).collect(),
         };
         let text = serde_json::to_string(&state)?;

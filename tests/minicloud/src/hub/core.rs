@@ -6,12 +6,13 @@
 //! node acknowledged is remembered per object (the ObjectSyncs), and only newer versions go out.
 //! Nothing is queued for a node that is away: what it misses shows in the ObjectSyncs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipc_proto::{Group, Kind, Message, MessageId, Operation, Resource};
 
 use super::admission::{Delivery, Stage, Subject, delivery};
+use super::queue::{Queue, Reliable};
 use crate::time::Time;
 
 /// A session: one connection of one node. Never used twice.
@@ -92,14 +93,8 @@ struct Session {
     node: Box<str>,
     since: Time,
     alive: Time,
-    waiting: VecDeque<Reliable>,
+    waiting: Queue,
     flight: Option<Flight>,
-}
-
-#[derive(Debug)]
-struct Reliable {
-    subject: Subject,
-    message: Message,
 }
 
 #[derive(Debug)]
@@ -172,7 +167,7 @@ impl Hub {
             self.sessions.remove(&older);
             out.push(Effect::Close(older, CloseReason::Replaced));
         }
-        let (waiting, flight) = (VecDeque::new(), None);
+        let (waiting, flight) = (Queue::default(), None);
         let session = Session { node: node.into(), since: now, alive: now, waiting, flight };
         self.sessions.insert(id, session);
     }
@@ -225,31 +220,34 @@ impl Hub {
         subject.version > sync.version
     }
 
-    /// Puts a message into the queue, where of one object only what is furthest stands: deletions
-    /// win over versions, newer versions over older ones. Answers have places of their own, because
-    /// each has somebody who waits for it.
+    /// Puts a message into the queue, unless what is under way of the same object is as far.
     fn enqueue(&mut self, id: SessionId, item: Reliable) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let rank = |item: &Reliable| (item.subject.stage, item.subject.version);
-        let same = |other: &Reliable| {
-            let answers = other.subject.answer || item.subject.answer;
-            other.subject.uid == item.subject.uid && !answers
+        let beaten = |flight: &Flight| {
+            let same = flight.item.subject.uid == item.subject.uid;
+            same && !flight.item.subject.answer && flight.item.rank() >= item.rank()
         };
-        let flying = session.flight.iter().map(|flight| &flight.item);
-        if flying.chain(&session.waiting).any(|other| same(other) && rank(other) >= rank(&item)) {
-            return;
+        if item.subject.answer || !session.flight.as_ref().is_some_and(beaten) {
+            session.waiting.push(item);
         }
-        match session.waiting.iter_mut().find(|other| same(other)) {
-            Some(place) => *place = item,
-            None => session.waiting.push_back(item),
-        }
+    }
+
+    /// Tells whether something about an object, other than an answer, is on its way to a node.
+    #[must_use]
+    pub fn is_queued(&self, node: &str, uid: &str) -> bool {
+        let session = self.session_of(node).and_then(|id| self.sessions.get(&id));
+        let flies =
+            |flight: &Flight| *flight.item.subject.uid == *uid && !flight.item.subject.answer;
+        session.is_some_and(|session| {
+            session.flight.as_ref().is_some_and(flies) || session.waiting.find(uid).is_some()
+        })
     }
 
     /// Sends the next message of the queue if none is under way.
     fn advance(&mut self, now: Time, id: SessionId, out: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.flight.is_none()
-            && let Some(item) = session.waiting.pop_front()
+            && let Some(item) = session.waiting.pop()
         {
             out.push(Effect::Send(id, Box::new(item.message.clone())));
             let resend = now.after(self.settings.resend);

@@ -207,3 +207,47 @@ async fn node_deletion_closes_the_session_and_forgets_what_it_had() {
     };
     cloud.wait_for(PATIENCE, empty).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_serving_certificate_is_signed() {
+    let cloud = cloud().await;
+    let mut edge = Edge::join(&cloud, "edge1").await;
+    let (_, csr) = request("edge1");
+    let pem = minicloud::pki::pem(&csr).replace("CERTIFICATE", "CERTIFICATE REQUEST");
+    let body = json!({"spec": {"request": data_encoding::BASE64.encode(pem.as_bytes()),
+        "signerName": "kubernetes.io/kubelet-serving", "usages": ["server auth"]}});
+    let resource = "default/certificatesigningrequest/metaserver-csr-edge1";
+    let answer = edge.ask("insert", resource, &body).await;
+    assert_eq!(answer["Object"]["spec"]["username"], "system:node:edge1");
+    let answer = edge.ask("query", resource, &Value::Null).await;
+    assert_eq!(answer["Object"]["status"]["conditions"][0]["type"], "Approved");
+    let pem = answer["Object"]["status"]["certificate"].as_str().unwrap();
+    let pem = data_encoding::BASE64.decode(pem.as_bytes()).unwrap();
+    assert!(pem.starts_with(b"-----BEGIN CERTIFICATE-----\n"));
+    let rubbish = json!({"spec": {"request": "cnViYmlzaA=="}});
+    let resource = "default/certificatesigningrequest/other";
+    edge.ask("insert", resource, &rubbish).await;
+    let answer = edge.ask("query", resource, &Value::Null).await;
+    assert_eq!(answer["Object"]["status"]["conditions"][0]["type"], "Denied");
+}
+
+#[tokio::test]
+async fn thousands_of_objects_reach_a_node_one_by_one() {
+    const COUNT: usize = 2000;
+    let cloud = cloud().await;
+    let mut edge = Edge::join(&cloud, "edge1").await;
+    edge.register().await;
+    for index in 0..COUNT {
+        let pod = json!({"kind": "Pod", "metadata": {"name": format!("p{index}")},
+            "spec": {"nodeName": "edge1"}});
+        cloud.apply(pod).await.unwrap();
+    }
+    let mut got = std::collections::BTreeSet::new();
+    while got.len() < COUNT {
+        let message = edge.next().await.unwrap();
+        edge.ack(&message).await;
+        if message.route.resource.kind() == Some(&ipc_proto::Kind::Pod) {
+            assert!(got.insert(message.route.resource.to_string()), "sent twice");
+        }
+    }
+}
