@@ -43,8 +43,14 @@ const REFUSED: u8 = 3;
 const MESSAGE: u8 = 4;
 const SETTLE: u8 = 5;
 
-/// The place of a message in the stream from one process to another; the first is 1.
+/// The place of a message in the stream from one process to another; the first is 1. Answers to
+/// requests are a stream of their own, see [`ANSWERS`].
 pub type Sequence = u64;
+
+/// The bit that is set in the places of answers, the first of which is 1 with this bit. The window
+/// does not hold them back, nor do they count in it: who has its window full of messages that it
+/// can only settle when it is answered would wait for ever.
+pub const ANSWERS: Sequence = 1 << 63;
 
 /// What a receiver is ready to hold of messages that it has not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ mod handshake;
 #[cfg(test)]
 mod histories;
 mod inbound;
+mod lanes;
 mod link;
 mod queue;
 mod requests;
@@ -21,7 +22,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -43,7 +44,8 @@ use crate::tap::Tap;
 use crate::{clock, random};
 use delivery::Claim;
 use inbound::Life;
-use link::{Command, Link};
+use lanes::Lane;
+use link::{Command, Gauge, Link};
 use requests::Patience;
 use room::{Place, Room};
 
@@ -142,23 +144,10 @@ struct Door {
     gauge: Arc<Gauge>,
 }
 
-/// What a link holds, as it last told.
-#[derive(Debug, Default)]
-struct Gauge {
-    waiting: AtomicU32,
-    unsettled: AtomicU32,
-}
-
-impl Gauge {
-    fn set(&self, waiting: usize, unsettled: usize) {
-        self.waiting.store(u32::try_from(waiting).unwrap_or(u32::MAX), Ordering::Relaxed);
-        self.unsettled.store(u32::try_from(unsettled).unwrap_or(u32::MAX), Ordering::Relaxed);
-    }
-}
-
 /// A message on its way to a link, encoded.
 #[derive(Debug)]
 struct Outgoing {
+    lane: Lane,
     head: BytesMut,
     content: Bytes,
     /// Its place in the queue's room; none for answers and relayed messages, whose number is
@@ -172,8 +161,9 @@ struct Outgoing {
 impl Outgoing {
     fn new(message: Message, then: Then) -> Result<Self, FrameError> {
         let head = frame::message_head(&message)?;
+        let lane = if message.is_answer() { Lane::Answers } else { Lane::Messages };
         let content = message.content.into_raw();
-        Ok(Self { head, content, place: None, then, waiter: None })
+        Ok(Self { lane, head, content, place: None, then, waiter: None })
     }
 
     /// Returns the bytes that it takes on the wire.

@@ -5,6 +5,7 @@
 //! write on either side.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -19,10 +20,10 @@ use tracing::{debug, info, warn};
 use super::connection::{Connection, Ready};
 use super::delivery::Claim;
 use super::handshake::{self, Established};
-use super::inbound::{Inbound, Life, Verdict};
-use super::queue::Queue;
+use super::inbound::{Life, Verdict};
+use super::lanes::{Incoming, Lane, Outbound};
 use super::requests::Requests;
-use super::{Delivery, Gauge, Lives, Outgoing, Place, RequestError, Seat, Then, Waiter};
+use super::{Delivery, Lives, Outgoing, Place, RequestError, Seat, Then, Waiter};
 use crate::clock::{self, Alarm};
 use crate::tap::Tap;
 
@@ -60,6 +61,20 @@ struct Item {
     sent: Option<Instant>,
 }
 
+/// What a link holds, as it last told.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    pub(super) waiting: AtomicU32,
+    pub(super) unsettled: AtomicU32,
+}
+
+impl Gauge {
+    fn set(&self, waiting: usize, unsettled: usize) {
+        self.waiting.store(u32::try_from(waiting).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.unsettled.store(u32::try_from(unsettled).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+}
+
 /// How a connection ended.
 #[derive(Debug)]
 enum End {
@@ -75,8 +90,8 @@ enum End {
 pub(super) struct Link {
     seat: Arc<Seat>,
     peer: Module,
-    queue: Queue<Item>,
-    inbound: Inbound,
+    queue: Outbound<Item>,
+    inbound: Incoming,
     requests: Requests<Waiter>,
     inbox: mpsc::Sender<Delivery>,
     lives: Arc<watch::Sender<Lives>>,
@@ -98,11 +113,12 @@ impl Link {
         lives: Arc<watch::Sender<Lives>>,
         way_back: mpsc::WeakSender<Command>,
     ) -> Self {
-        let inbound = Inbound::new(seat.window);
+        let requests = u32::try_from(seat.commands()).unwrap_or(u32::MAX);
+        let inbound = Incoming::new(seat.window, requests);
         Self {
             seat,
             peer,
-            queue: Queue::new(),
+            queue: Outbound::new(),
             inbound,
             requests: Requests::new(),
             inbox,
@@ -299,6 +315,9 @@ impl Link {
     }
 
     fn on_message(&mut self, sequence: u64, message: Message, bytes: u32) -> anyhow::Result<bool> {
+        if Lane::of(sequence) == Lane::Answers && message.header.parent.is_none() {
+            bail!("a message that answers nothing among the answers");
+        }
         match self.inbound.receive(sequence, bytes) {
             Verdict::Deliver => {}
             Verdict::Repeated => return Ok(false),
@@ -377,12 +396,12 @@ impl Link {
 
     fn send(&mut self, outgoing: Outgoing) {
         let bytes = outgoing.bytes();
-        let Outgoing { mut head, content, place, then, waiter } = outgoing;
+        let Outgoing { lane, mut head, content, place, then, waiter } = outgoing;
         let request = match (&then, waiter) {
             (Then::Request(id), Some(waiter)) => Some((id.clone(), waiter)),
             (Then::Request(_) | Then::Tell(_) | Then::Settle(_) | Then::Nothing, _) => None,
         };
-        let sequence = self.queue.push(bytes, |sequence| {
+        let sequence = self.queue.push(lane, bytes, |sequence| {
             frame::set_sequence(&mut head, sequence);
             Item { head: head.freeze(), content, then, _place: place, sent: None }
         });
