@@ -173,7 +173,9 @@ impl Rig {
         self.demand(&Request::Stop { modules: seats.clone() })?;
         self.wait("the places are free", |status| {
             seats.iter().all(|&seat| {
-                of(status, seat).is_ok_and(|module| module.state == ModuleState::Stopped)
+                of(status, seat).is_ok_and(|module| {
+                    module.state == ModuleState::Stopped && module.pid.is_none()
+                })
             })
         })?;
         Ok(())

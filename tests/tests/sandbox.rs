@@ -25,7 +25,7 @@ fn modules_run_as_their_user_and_only_two_keep_root() -> Result<()> {
     if !root_or_skip()? {
         return Ok(());
     }
-    let rig = Setup::new()?.with(json!({"user": USER.to_string()})).start()?;
+    let rig = Setup::new()?.with(json!({"user": USER})).start()?;
     for module in Module::ALL {
         let expected = if module.needs_root() { 0 } else { USER };
         assert_eq!(ids(&rig, module, "Uid")?, [expected; 4], "{module}");

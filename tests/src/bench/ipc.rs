@@ -129,7 +129,7 @@ async fn time_requests(peers: &Peers, Load { size, count }: Load) -> Result<f64>
     let content = content(size);
     let begin = Instant::now();
     for _ in 0..count {
-        peers.request(SERVER, message(peers, &content), PATIENCE).await?;
+        peers.request(SERVER, message(peers, &content), PATIENCE).await?.settle();
     }
     Ok(begin.elapsed().as_secs_f64())
 }

@@ -58,7 +58,7 @@ pub fn schedule(
     let mut dice = Dice(seed);
     let mut at = Duration::ZERO;
     std::iter::repeat_with(move || {
-        at += Duration::from_millis(50 + dice.below(450));
+        at += Duration::from_millis(20 + dice.below(280));
         (at, blow(&mut dice, &victims, seats))
     })
 }

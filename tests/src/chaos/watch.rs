@@ -138,7 +138,7 @@ impl Watch {
         self.down.remove(&name);
         self.known.insert(name, pid);
         let histogram = if blow.is_silent() { &mut self.hangs } else { &mut self.crashes };
-        histogram.saturating_record(micros(took));
+        histogram.record(micros(took))?;
         let exit = module.last_exit.as_ref();
         match exit.filter(|exit| exit.pid == known && exit.reason == blow.reason()) {
             Some(_) => Ok(()),

@@ -86,7 +86,7 @@ impl Setup {
     pub fn with_seat(mut self, module: Module) -> Self {
         let own = rustix::process::geteuid().as_raw();
         self.seats.push(module);
-        self.with(json!({"modules": {module.name(): {"user": own.to_string()}}}))
+        self.with(json!({"modules": {module.name(): {"user": own}}}))
     }
 
     /// Starts the whole as another user.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::{Bytes, BytesMut};
-use ipc_proto::frame::{self, Frame, Hello, Outcome, Sequence, Settlement, Window};
+use ipc_proto::frame::{self, ANSWERS, Frame, Hello, Outcome, Sequence, Settlement, Window};
 use ipc_proto::{Instance, Message, Module};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -125,9 +125,10 @@ impl Scribe {
         self.ledger.borrow_mut().arrived(note.stream, note.number);
         self.sent += 1;
         let answer = message.response(module_runtime::message_id(), 0, message.content.clone());
-        let frame = whole(self.sent, &answer)?;
+        let place = self.sent | ANSWERS;
+        let frame = whole(place, &answer)?;
         output.extend_from_slice(&frame);
-        self.answers.push_back(Answer { sequence: self.sent, echo: sequence, frame });
+        self.answers.push_back(Answer { sequence: place, echo: sequence, frame });
         Ok(())
     }
 

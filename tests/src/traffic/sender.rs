@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipc_proto::lifeline::QueueBounds;
 use ipc_proto::{Content, Group, Instance, Module, ModuleSet, Operation, Resource};
-use module_runtime::{Event, Inbox, Peers, Seat, Ticket, WINDOW};
+use module_runtime::{Delivery, Event, Inbox, Peers, Seat, Ticket, WINDOW};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
@@ -114,7 +114,7 @@ impl Sending {
         let ping = peers.message(Group::Diagnostic, Operation::Ping, Resource::None, Content::NULL);
         ledger.borrow_mut().asked();
         spawn_local(async move {
-            let answer = peers.request(to, ping, REQUEST_PATIENCE).await;
+            let answer = peers.request(to, ping, REQUEST_PATIENCE).await.map(Delivery::settle);
             ledger.borrow_mut().request_ended(answer.is_ok());
         });
     }
