@@ -15,7 +15,7 @@ mod token;
 use std::fs;
 
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tracing::{info, warn};
+use tracing::{debug, info};
 
 use crate::config::Config;
 use crate::tls;
@@ -62,7 +62,7 @@ pub(crate) async fn ensure(config: &Config, now: i64) -> Result<Identity, Troubl
     match token(config)? {
         Some(token) => {
             let reason = trouble.sentence();
-            info!(%reason, "asking the cloud for a certificate");
+            debug!(%reason, "asking the cloud for a certificate");
             let identity = apply::first(config, &token).await?;
             info!(expires = %identity.facts.expires(), "the cloud issued a certificate");
             Ok(identity)
@@ -127,9 +127,5 @@ fn token(config: &Config) -> Result<Option<Token>, Trouble> {
         },
     };
     let text = from_file.as_ref().or(config.token.as_ref());
-    let token = text.map(|text| Token::parse(text).map_err(Trouble::BadToken)).transpose();
-    if let Err(trouble) = &token {
-        warn!("{trouble}");
-    }
-    token
+    text.map(|text| Token::parse(text).map_err(Trouble::BadToken)).transpose()
 }

@@ -305,16 +305,18 @@ impl Hub {
     }
 
     fn give_up(&mut self, trouble: Trouble) {
+        self.probe = None;
         if let Some(link) = &self.link {
             link.end.because(trouble);
         }
     }
 
-    /// Returns when something is to be done by itself. Writing counts only while the link has room.
+    /// Returns when something is to be done by itself. What is to be written now waits for room in
+    /// the link, not for time.
     pub(crate) fn deadline(&self) -> Option<Instant> {
+        let now = Instant::now();
         let watch = self.probe.as_ref().map(|probe| probe.sent + self.read_deadline);
-        let has_room = self.link.as_ref().is_some_and(|link| link.outgoing.capacity() > 0);
-        let write = has_room.then(|| self.core.next_at(Instant::now())).flatten();
+        let write = self.core.next_at(now).filter(|at| *at > now);
         self.core.tick_at().into_iter().chain(watch).chain(write).min()
     }
 

@@ -19,8 +19,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 const STABLE: Duration = Duration::from_secs(30);
 
 /// The pause after a link that was lost. The cloud ends the session of a node when it notices that
-/// the node's old connection broke, and by then that may be the new session (WIRE.md §2.1,
-/// PAINS.md #4070); a clean close needs a moment to be noticed.
+/// the node's old connection broke, and by then that may be the new session (WIRE.md §2); a clean
+/// close needs a moment to be noticed.
 const AFTER_LOSS: Duration = Duration::from_millis(500);
 
 /// Why a dial brought no link.

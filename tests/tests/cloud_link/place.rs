@@ -1,0 +1,354 @@
+//! A node with the real edgehub, a cloud to join, and the store's place, which the test takes.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use edgecore_tests::rig::{Rig, SOON, Setup, wait_for};
+use ipc_proto::control::Request;
+use ipc_proto::{Content, Group, Kind, Message, Module, ModuleSet, Operation, Resource};
+use minicloud::fault::Fault;
+use minicloud::{Config, Minicloud};
+use module_runtime::{Delivery, Event, Inbox, Peers, Seat, WINDOW};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// The node's name.
+pub const NODE: &str = "edge1";
+
+/// Messages that the store may hold unsettled.
+const HELD: usize = 4096;
+
+/// A thread that clouds and places live in.
+#[derive(Debug)]
+struct Thread {
+    handle: Handle,
+    _ends_with_this: oneshot::Sender<()>,
+}
+
+impl Thread {
+    fn start() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        std::thread::Builder::new().name("cloud".into()).spawn(move || {
+            let _test_is_over = runtime.block_on(stopped);
+        })?;
+        Ok(Self { handle, _ends_with_this: stop })
+    }
+}
+
+/// A cloud, from a test without a runtime.
+#[derive(Debug)]
+pub struct Cloud {
+    thread: Thread,
+    pub cloud: Arc<Minicloud>,
+}
+
+impl Cloud {
+    pub fn start(config: Config) -> Result<Self> {
+        let thread = Thread::start()?;
+        let (sender, receiver) = sync_channel(1);
+        thread.handle.spawn(async move {
+            let _test_is_over = sender.send(Minicloud::start(config).await);
+        });
+        let cloud = Arc::new(receiver.recv().context("no cloud")??);
+        Ok(Self { thread, cloud })
+    }
+
+    /// Does something with the cloud.
+    pub fn with<T: Send + 'static, F: Future<Output = Result<T>> + Send>(
+        &self,
+        work: impl FnOnce(Arc<Minicloud>) -> F + Send + 'static,
+    ) -> Result<T> {
+        let cloud = Arc::clone(&self.cloud);
+        let (sender, receiver) = sync_channel(1);
+        self.thread.handle.spawn_blocking({
+            let handle = self.thread.handle.clone();
+            move || {
+                let _test_is_over = sender.send(handle.block_on(work(cloud)));
+            }
+        });
+        receiver.recv().context("the cloud's thread is gone")?
+    }
+
+    pub fn fault(&self, fault: Fault) -> Result<()> {
+        self.with(|cloud| async move { cloud.fault(None, fault).await })
+    }
+
+    pub fn apply(&self, object: Value) -> Result<String> {
+        self.with(|cloud| async move { cloud.apply(object).await })
+    }
+
+    /// Returns the number of the node's session, where it has one.
+    pub fn session(&self) -> Result<Option<u64>> {
+        let sessions = self.with(|cloud| async move { cloud.sessions().await })?;
+        Ok(sessions.into_iter().find(|session| session.node == NODE).map(|it| it.session))
+    }
+
+    /// Returns what the node sent; heartbeats, barriers and acknowledgements left out.
+    pub fn received(&self) -> Result<Vec<String>> {
+        let received = self.with(|cloud| async move { cloud.received(0).await })?;
+        Ok(received
+            .into_iter()
+            .map(|it| it.message)
+            .filter(|it| !matches!(it.route.operation, Operation::Keepalive | Operation::Response))
+            .filter(|it| it.route.resource != Resource::KubernetesCa)
+            .map(|it| format!("{} {}", it.route.operation, it.route.resource))
+            .collect())
+    }
+
+    /// Tells whether the node acknowledged this version of an object.
+    pub fn waits_for_nothing(&self) -> Result<bool> {
+        let sessions = self.with(|cloud| async move { cloud.sessions().await })?;
+        Ok(sessions.iter().any(|it| it.node == NODE && it.waiting == 0 && !it.in_flight))
+    }
+}
+
+/// The store's place, taken by the test.
+#[derive(Debug)]
+pub struct Store {
+    handle: Handle,
+    pub peers: Peers,
+    came: Receiver<Message>,
+    settling: watch::Sender<bool>,
+}
+
+impl Store {
+    /// Returns the next message about an object of the test's own.
+    pub fn next(&self) -> Result<Message> {
+        loop {
+            let message = self.came.recv_timeout(SOON).context("nothing came to the store")?;
+            let foreign = message.route.resource.kind() == Some(&Kind::Node)
+                || message.route.resource.to_string().ends_with("kube-root-ca.crt");
+            if message.route.operation != Operation::Connect && !foreign {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// Waits for the notice that the cloud is there, or is not.
+    pub fn wait_for_link(&self, up: bool) -> Result<()> {
+        let wanted = if up { "\"cloud_connected\"" } else { "\"cloud_disconnected\"" };
+        loop {
+            let message = self.came.recv_timeout(SOON).context("no notice of the link")?;
+            if message.route.operation == Operation::Connect && *message.content.raw() == wanted {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Settles what comes at once, and what was held; or holds it.
+    pub fn settle(&self, settle: bool) {
+        self.settling.send_replace(settle);
+    }
+
+    /// Sends a message up; the receiver hears when it is settled.
+    pub fn send(&self, operation: Operation, resource: &str) -> Receiver<bool> {
+        let (sender, receiver) = sync_channel(1);
+        let resource = Resource::parse(&Group::Meta, resource);
+        let message =
+            self.peers.message(Group::Meta, operation, resource, Content::from_raw("{}".into()));
+        let peers = self.peers.clone();
+        self.handle.spawn(async move {
+            let sent = peers.send(Module::Edgehub, message).await;
+            let settled = match sent {
+                Ok(ticket) => ticket.settled().await.is_ok(),
+                Err(_) => false,
+            };
+            let _test_is_over = sender.send(settled);
+        });
+        receiver
+    }
+
+    /// Asks the cloud and waits for the answer.
+    pub fn request(&self, operation: Operation, resource: &str) -> Result<Message> {
+        let (sender, receiver) = sync_channel(1);
+        let resource = Resource::parse(&Group::Meta, resource);
+        let message = self.peers.message(Group::Meta, operation, resource, Content::NULL);
+        let peers = self.peers.clone();
+        self.handle.spawn(async move {
+            let answer = peers.request(Module::Edgehub, message, SOON).await;
+            let _test_is_over = sender.send(answer);
+        });
+        let answer = receiver.recv().context("no answer")??;
+        let message = answer.message.clone();
+        answer.settle();
+        Ok(message)
+    }
+}
+
+/// Hands everything to the test and settles as told.
+async fn keep(mut inbox: Inbox, came: mpsc::Sender<Message>, mut settling: watch::Receiver<bool>) {
+    let mut held: Vec<Delivery> = Vec::new();
+    loop {
+        tokio::select! {
+            event = inbox.next() => if let Event::Message(delivery) = event {
+                if came.send(delivery.message.clone()).await.is_err() {
+                    return;
+                }
+                held.push(delivery);
+            },
+            changed = settling.changed() => if changed.is_err() {
+                return;
+            },
+        }
+        if *settling.borrow() {
+            held.drain(..).for_each(Delivery::settle);
+        }
+    }
+}
+
+/// A node, its cloud and its store.
+#[derive(Debug)]
+pub struct Place {
+    pub rig: Rig,
+    pub cloud: Cloud,
+    pub store: Store,
+}
+
+/// What a test changes before the node starts.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub cloud: Config,
+    /// Laid over section `edgeHub`.
+    pub hub: Value,
+    /// The token, where it is not the cloud's own.
+    pub token: Option<String>,
+}
+
+impl Place {
+    /// Starts the three; the node joins the cloud with a token.
+    pub fn start(plan: Plan) -> Result<Self> {
+        let cloud = Cloud::start(plan.cloud)?;
+        let mut setup = Setup::new()?.with_seat(Module::Metamanager);
+        let certs = setup.folder.path().join("certs");
+        // Landlock lets a module write in folders that are there when it starts.
+        std::fs::create_dir_all(certs.join("ca"))?;
+        let own = rustix::process::geteuid().as_raw();
+        setup = setup.with(json!({"modules": {"edgehub": {"user": own}}}));
+        setup.edgecore["modules"]["edgeHub"] = json!({
+            "httpServer": format!("https://{}", cloud.cloud.https()),
+            "websocket": {"enable": true, "server": cloud.cloud.hub().to_string()},
+            "tlsCaFile": certs.join("ca/rootCA.crt"),
+            "tlsCertFile": certs.join("server.crt"),
+            "tlsPrivateKeyFile": certs.join("server.key"),
+            "token": plan.token.unwrap_or_else(|| cloud.cloud.token()),
+        });
+        merge(&mut setup.edgecore["modules"]["edgeHub"], plan.hub);
+        cloud.apply(json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": NODE, "labels": {"node-role.kubernetes.io/edge": ""}}
+        }))?;
+        let rig = setup.start()?;
+        let store = take_store(&cloud.thread.handle, &rig)?;
+        let place = Self { rig, cloud, store };
+        // It waits at the address of the store that was stopped.
+        place.restart_hub()?;
+        Ok(place)
+    }
+
+    /// Starts the three and waits until the cloud serves the node.
+    pub fn joined(plan: Plan) -> Result<Self> {
+        let place = Self::start(plan)?;
+        place.store.wait_for_link(true).with_context(|| place.evidence())?;
+        Ok(place)
+    }
+
+    /// Returns what edgehub says of itself.
+    pub fn report(&self) -> Result<Value> {
+        let report = self.rig.module(Module::Edgehub)?.report;
+        report.context("edgehub has reported nothing")
+    }
+
+    /// Waits until edgehub's report is as wanted.
+    pub fn wait_for_report(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let found = wait_for(what, SOON, || self.report().ok().filter(&wanted));
+        found.with_context(|| self.evidence())
+    }
+
+    /// Tells what is known, for the message of a failure.
+    pub fn evidence(&self) -> String {
+        let report = self.report().map_or_else(|error| error.to_string(), |it| it.to_string());
+        format!("report: {report}\nlog: {}", self.rig.module_log(Module::Edgehub))
+    }
+
+    /// Returns the files of the node's certificate.
+    pub fn certs(&self) -> PathBuf {
+        self.rig.setup().folder.path().join("certs")
+    }
+
+    /// Stops edgehub and starts it again.
+    pub fn restart_hub(&self) -> Result<()> {
+        self.rig.demand(&Request::Restart { modules: vec![Module::Edgehub] })
+    }
+}
+
+fn take_store(handle: &Handle, rig: &Rig) -> Result<Store> {
+    let runtime_dir = rig.runtime_dir();
+    let socket = runtime_dir.join(Module::Metamanager.socket_name());
+    std::fs::remove_file(&socket).context("cannot take the store's address")?;
+    let listener = UnixListener::bind(&socket)?;
+    let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(&socket, everyone)?;
+    let seat = Seat {
+        module: Module::Metamanager,
+        instance: module_runtime::instance(),
+        runtime_dir,
+        users: users(rig)?,
+        enabled: Module::ALL.into_iter().collect::<ModuleSet>(),
+        queue: ipc_proto::lifeline::QueueBounds::default(),
+        window: WINDOW,
+    };
+    let _inside = handle.enter();
+    let (peers, inbox) = seat.take(Some(OwnedFd::from(listener)))?;
+    let (settling, settled) = watch::channel(true);
+    let (came_sender, mut came_receiver) = mpsc::channel(HELD);
+    let (sender, came) = sync_channel(HELD);
+    handle.spawn(keep(inbox, came_sender, settled));
+    handle.spawn(async move {
+        while let Some(message) = came_receiver.recv().await {
+            if sender.try_send(message).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(Store { handle: handle.clone(), peers, came, settling })
+}
+
+/// Returns the users that the modules run as.
+fn users(rig: &Rig) -> Result<[u32; Module::COUNT]> {
+    let status = rig.status()?;
+    let own = rustix::process::geteuid().as_raw();
+    let mut users = [own; Module::COUNT];
+    for module in status.modules {
+        if let Some(confinement) = module.confinement {
+            users[module.name.index()] = confinement.uid;
+        }
+    }
+    Ok(users)
+}
+
+fn merge(value: &mut Value, patch: Value) {
+    match (value, patch) {
+        (_, Value::Null) => {}
+        (Value::Object(value), Value::Object(patch)) => {
+            for (key, patch) in patch {
+                merge(value.entry(key).or_insert(Value::Null), patch);
+            }
+        }
+        (value, patch) => *value = patch,
+    }
+}
+
+/// How long a measured thing took.
+pub fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+    let start = std::time::Instant::now();
+    let done = work()?;
+    Ok((done, start.elapsed()))
+}
