@@ -21,7 +21,7 @@ use crate::traffic::{self, Pace, SCRIBE, SENDER, Traffic, check};
 use schedule::{Blow, schedule};
 use watch::Watch;
 
-pub use summary::{Deaths, Summary};
+pub use summary::{Deaths, Recoveries, Summary};
 
 /// How long everything may take to come through and to come back after the last blow.
 const IN_TIME: Duration = Duration::from_secs(60);

@@ -49,7 +49,7 @@ fn all_errors_are_told_at_once() -> Result<()> {
     assert_one(&lines, &["colour"]);
     assert_one(&lines, &["edgedd", "metamanager"]);
     assert_one(&lines, &["modules.edged.memoryMax", "-5"]);
-    assert_one(&lines, &["modules.edged.cpuWeight", "10001", "10,000"]);
+    assert_one(&lines, &["modules.edged.cpuWeight", "10001"]);
     assert_one(&lines, &["modules.eventbus.openFiles", "many"]);
     Ok(())
 }
@@ -62,9 +62,9 @@ fn an_unknown_module_is_answered_with_those_that_exist() -> Result<()> {
 #[test]
 fn values_that_contradict_each_other_are_refused() -> Result<()> {
     let beat = json!({"beat": {"interval": "5s", "patience": "4s"}});
-    assert_refused(beat, &["beat.patience", "4000 ms"])?;
+    assert_refused(beat, &["beat.patience", "4s"])?;
     let restart = json!({"restart": {"initial": "10s", "ceiling": "1s"}});
-    assert_refused(restart, &["restart.ceiling", "1000 ms"])
+    assert_refused(restart, &["restart.ceiling", "1s"])
 }
 
 #[test]

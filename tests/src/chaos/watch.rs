@@ -10,10 +10,13 @@ use ipc_proto::Module;
 use ipc_proto::control::{ModuleState, ModuleStatus};
 
 use super::schedule::Blow;
-use super::summary::{Deaths, Summary};
+use super::summary::{Deaths, Recoveries, Summary};
 use super::{IN_TIME, Options};
 use crate::rig::Rig;
 use crate::traffic::Tally;
+
+/// Digits of a duration that are kept.
+const DIGITS: u8 = 3;
 
 /// What is known of the modules.
 #[derive(Debug)]
@@ -25,8 +28,7 @@ pub(super) struct Watch {
     deaths: Deaths,
     blows: u64,
     passed_over: u64,
-    crashes: Histogram<u64>,
-    hangs: Histogram<u64>,
+    recoveries: Recoveries,
     breaches: Vec<String>,
 }
 
@@ -49,9 +51,19 @@ impl Blow {
         }
     }
 
-    /// Tells whether it shows only when something does not come for a while.
-    const fn is_silent(self) -> bool {
-        matches!(self, Self::Stop(_) | Self::Hang(_) | Self::CloseLifeline(_))
+    /// Returns the kind of death, of which each takes its own time to be noticed.
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Stop(_) | Self::Hang(_) => "hang",
+            Self::CloseLifeline(_) => "closed lifeline",
+            Self::Kill(_)
+            | Self::Segv(_)
+            | Self::Panic(_)
+            | Self::Reload
+            | Self::Cut(_)
+            | Self::Garbage(_)
+            | Self::GarbageToSupervisor => "crash",
+        }
     }
 }
 
@@ -66,8 +78,7 @@ impl Watch {
             deaths: Deaths::new(),
             blows: 0,
             passed_over: 0,
-            crashes: Histogram::new(3)?,
-            hangs: Histogram::new(3)?,
+            recoveries: Recoveries::new(),
             breaches: Vec::new(),
         })
     }
@@ -137,8 +148,8 @@ impl Watch {
         };
         self.down.remove(&name);
         self.known.insert(name, pid);
-        let histogram = if blow.is_silent() { &mut self.hangs } else { &mut self.crashes };
-        histogram.record(micros(took))?;
+        let fresh = Histogram::new(DIGITS)?;
+        self.recoveries.entry(blow.kind()).or_insert(fresh).record(micros(took))?;
         let exit = module.last_exit.as_ref();
         match exit.filter(|exit| exit.pid == known && exit.reason == blow.reason()) {
             Some(_) => Ok(()),
@@ -148,8 +159,8 @@ impl Watch {
 
     /// Sums up.
     pub(super) fn summary(self, options: Options, tally: Tally) -> Summary {
-        let Self { deaths, blows, passed_over, crashes, hangs, breaches, .. } = self;
-        Summary { options, deaths, blows, passed_over, crashes, hangs, tally, breaches }
+        let Self { deaths, blows, passed_over, recoveries, breaches, .. } = self;
+        Summary { options, deaths, blows, passed_over, recoveries, tally, breaches }
     }
 }
 
