@@ -1,0 +1,176 @@
+//! A node with the real store and the real edgehub, a cloud to join, and edged's place, which the
+//! test takes.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use anyhow::{Context, Result};
+use edgecore_tests::rig::{Rig, SOON, Setup, process, wait_for, wait_until};
+use ipc_proto::lifeline::QueueBounds;
+use ipc_proto::{Content, Group, Message, Module, ModuleSet, Operation, Resource};
+use minicloud::Config;
+use module_runtime::{Event, Inbox, Peers, Seat, WINDOW};
+use rusqlite::{Connection, OpenFlags};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use super::place::{Cloud, NODE};
+
+/// The modules that take part; the others are off.
+const PRESENT: [Module; 3] = [Module::Metamanager, Module::Edgehub, Module::Edged];
+
+/// Messages that edged may not have looked at yet.
+const UNREAD: usize = 8192;
+
+/// The node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) rig: Rig,
+    pub(crate) cloud: Cloud,
+    edged: Peers,
+    came: Receiver<Message>,
+    handle: Handle,
+}
+
+impl Node {
+    /// Starts it and registers it with the cloud, as edged does.
+    pub(crate) fn registered() -> Result<Self> {
+        let cloud = Cloud::start(Config::default())?;
+        let rig = setup(&cloud)?.start()?;
+        let handle = thread()?;
+        let (edged, came) = take_edged(&handle, &rig)?;
+        let node = Self { rig, cloud, edged, came, handle };
+        let registration = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": NODE, "labels": {"node-role.kubernetes.io/edge": ""}},
+        });
+        wait_for("the node is registered", SOON, || {
+            let answer = node.ask(Operation::Insert, "null/node/edge1", &registration).ok()?;
+            answer["Err"].is_null().then_some(())
+        })?;
+        Ok(node)
+    }
+
+    /// Asks the store as edged and waits for the answer.
+    pub(crate) fn ask(
+        &self,
+        operation: Operation,
+        resource: &str,
+        content: &Value,
+    ) -> Result<Value> {
+        let resource = Resource::parse(&Group::Meta, resource);
+        let content = Content::encode(content)?;
+        let message = self.edged.message(Group::Meta, operation, resource, content);
+        let (sender, receiver) = sync_channel(1);
+        let peers = self.edged.clone();
+        self.handle.spawn(async move {
+            let answer = peers.request(Module::Metamanager, message, SOON).await;
+            let _test_is_over = sender.send(answer);
+        });
+        let answer = receiver.recv().context("no answer")??.take();
+        Ok(answer.content.decode()?)
+    }
+
+    /// Returns the next message that came to edged about this resource.
+    pub(crate) fn next_about(&self, resource: &str) -> Result<Message> {
+        loop {
+            let message = self.came.recv_timeout(SOON);
+            let message = message.with_context(|| format!("nothing about {resource} came"))?;
+            if message.route.resource.to_string() == resource {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// Kills a module and waits until it is back.
+    pub(crate) fn kill(&self, module: Module) -> Result<()> {
+        let old = self.rig.pid_of(module)?;
+        process::signal(old, Signal::KILL)?;
+        self.rig.wait_until_back(module, old).map(drop)
+    }
+
+    /// Waits until the cloud has no message that the node did not acknowledge.
+    pub(crate) fn wait_until_acknowledged(&self) -> Result<()> {
+        let all = || self.cloud.waits_for_nothing().unwrap_or(false);
+        wait_until("all is acknowledged", SOON, all)
+            .with_context(|| self.rig.module_log(Module::Metamanager))
+    }
+
+    /// Returns the keys of all objects of a type that the database has.
+    pub(crate) fn stored(&self, kind: &str) -> Result<Vec<String>> {
+        let database = Connection::open_with_flags(
+            self.database(),
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        let sql = "SELECT key FROM meta WHERE type = ?1 ORDER BY key";
+        let mut statement = database.prepare(sql)?;
+        let keys = statement.query_map([kind], |row| row.get(0))?;
+        Ok(keys.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn database(&self) -> PathBuf {
+        self.rig.setup().folder.path().join("edgecore.db")
+    }
+}
+
+/// Starts the thread that edged's peers live in; it ends with the test's process.
+fn thread() -> Result<Handle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    std::thread::Builder::new()
+        .name("edged".into())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+    Ok(handle)
+}
+
+fn setup(cloud: &Cloud) -> Result<Setup> {
+    let own = rustix::process::geteuid().as_raw();
+    let mut setup = Setup::new()?.with_seat(Module::Edged);
+    for module in Module::ALL {
+        let modules = json!({module.name(): {"enabled": PRESENT.contains(&module), "user": own}});
+        setup = setup.with(json!({"modules": modules, "restart": {"stableAfter": "1ms"}}));
+    }
+    let certs = setup.folder.path().join("certs");
+    // Landlock lets a module write in folders that are there when it starts.
+    std::fs::create_dir_all(certs.join("ca"))?;
+    setup.edgecore["modules"]["edgeHub"] = json!({
+        "httpServer": format!("https://{}", cloud.cloud.https()),
+        "websocket": {"enable": true, "server": cloud.cloud.hub().to_string()},
+        "tlsCaFile": certs.join("ca/rootCA.crt"),
+        "tlsCertFile": certs.join("server.crt"),
+        "tlsPrivateKeyFile": certs.join("server.key"),
+        "token": cloud.cloud.token(),
+        "messageQPS": 10_000, "messageBurst": 10_000,
+    });
+    Ok(setup)
+}
+
+fn take_edged(handle: &Handle, rig: &Rig) -> Result<(Peers, Receiver<Message>)> {
+    let own = rustix::process::geteuid().as_raw();
+    let seat = Seat {
+        module: Module::Edged,
+        instance: module_runtime::instance(),
+        runtime_dir: rig.runtime_dir(),
+        users: [own; Module::COUNT],
+        enabled: PRESENT.into_iter().collect::<ModuleSet>(),
+        queue: QueueBounds::default(),
+        window: WINDOW,
+    };
+    let _inside = handle.enter();
+    let (peers, inbox) = seat.take(None)?;
+    let (sender, came) = sync_channel(UNREAD);
+    handle.spawn(hand_over(inbox, move |message| sender.try_send(message).is_ok()));
+    Ok((peers, came))
+}
+
+/// Settles everything that comes and hands it to the test.
+async fn hand_over(mut inbox: Inbox, take: impl Fn(Message) -> bool) {
+    loop {
+        if let Event::Message(delivery) = inbox.next().await
+            && !take(delivery.take())
+        {
+            return;
+        }
+    }
+}
