@@ -18,12 +18,12 @@ pub(super) fn run() -> Result<Vec<Row>> {
     let supervisor = rig.supervisor_pid();
     let mut all = process::children(supervisor);
     all.push(supervisor);
-    let used = || all.iter().filter_map(|&pid| process::cpu_seconds(pid)).sum::<f64>();
-    let (begin, before) = (Instant::now(), used());
+    let used = || all.iter().map(|&pid| process::cpu_seconds(pid)).sum::<Result<f64>>();
+    let (begin, before) = (Instant::now(), used()?);
     while begin.elapsed() < SAMPLE {
         std::thread::park_timeout(SAMPLE.saturating_sub(begin.elapsed()));
     }
-    let minute = (used() - before) * 60.0 / begin.elapsed().as_secs_f64();
+    let minute = (used()? - before) * 60.0 / begin.elapsed().as_secs_f64();
     // memory comes last: what was taken for the start has been given back by then, or never is
     let pss = all.iter().map(|&pid| kib(pid, &["Pss"])).sum::<Result<f64>>()?;
     let private = |pid| kib(pid, &["Private_Clean", "Private_Dirty"]);
@@ -35,7 +35,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
         Row::of("private memory of the supervisor", "MiB", &[private(supervisor)? / 1024.0])
             .target("≤ 0.6"),
         Row::of("private memory of a module", "KiB", &modules),
-        Row::of("processor time of all, per idle minute", "s", &[minute]),
+        Row::of("processor time of all, per idle minute", "ms", &[minute * 1e3]),
     ];
     for program in ["edgecore", "edgectl"] {
         let length = fs::metadata(binaries::program(program)?)?.len();

@@ -1,6 +1,7 @@
 //! Looking at processes from outside, as an operator would: through /proc and signals.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
@@ -72,18 +73,28 @@ pub fn start_time(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_time)
 }
 
-/// Returns the processor time that a process has used, in seconds.
-#[must_use]
-pub fn cpu_seconds(pid: u32) -> Option<f64> {
-    let ticks = rustix::param::clock_ticks_per_second();
-    #[expect(clippy::cast_precision_loss, reason = "ticks of a test's processes are few")]
-    stat(pid).map(|stat| stat.cpu_ticks as f64 / ticks as f64)
+/// Returns the processor time that all threads of a process have used, in seconds; finer than the
+/// ticks of `/proc/<pid>/stat`, which an idle process may never fill.
+///
+/// # Errors
+/// When there is no such process, or a kernel without scheduler statistics.
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    let threads = format!("/proc/{pid}/task");
+    let threads = fs::read_dir(&threads).with_context(|| format!("cannot read {threads}"))?;
+    let mut nanoseconds = 0;
+    for thread in threads {
+        let path = thread?.path().join("schedstat");
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let first = text.split_whitespace().next().context("empty scheduler statistics")?;
+        nanoseconds += first.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(nanoseconds).as_secs_f64())
 }
 
 struct Stat {
     state: char,
     parent: u32,
-    cpu_ticks: u64,
     start_time: u64,
 }
 
@@ -95,7 +106,6 @@ fn stat(pid: u32) -> Option<Stat> {
     Some(Stat {
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
-        cpu_ticks: number(11)? + number(12)?,
         start_time: number(19)?,
     })
 }
