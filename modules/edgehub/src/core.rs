@@ -332,7 +332,7 @@ impl Core {
         if std::mem::take(&mut link.probe_due) {
             return Some(Outgoing::Probe((self.draw)()));
         }
-        if let Some(reply) = self.up.next_reply(now.at) {
+        if let Some(reply) = self.up.next_reply() {
             return Some(Outgoing::Message(reply));
         }
         let wanted = link.barrier_wanted(&self.up);

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -19,16 +20,17 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The node's name.
-pub const NODE: &str = "edge1";
+pub(crate) const NODE: &str = "edge1";
 
 /// Messages that the store may hold unsettled.
 const HELD: usize = 4096;
 
-/// A thread that clouds and places live in.
+/// A thread that a cloud or a store lives in, until it is dropped.
 #[derive(Debug)]
 struct Thread {
     handle: Handle,
-    _ends_with_this: oneshot::Sender<()>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Thread {
@@ -36,22 +38,37 @@ impl Thread {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        std::thread::Builder::new().name("cloud".into()).spawn(move || {
-            let _test_is_over = runtime.block_on(stopped);
+        let thread = std::thread::Builder::new().name("place".into()).spawn(move || {
+            let _told_or_dropped = runtime.block_on(stopped);
+            runtime.shutdown_background();
         })?;
-        Ok(Self { handle, _ends_with_this: stop })
+        Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Ends everything in it, as the death of a process does.
+    fn end(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the thread does nothing that can fail");
+        }
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
 /// A cloud, from a test without a runtime.
 #[derive(Debug)]
-pub struct Cloud {
+pub(crate) struct Cloud {
     thread: Thread,
-    pub cloud: Arc<Minicloud>,
+    pub(crate) cloud: Arc<Minicloud>,
 }
 
 impl Cloud {
-    pub fn start(config: Config) -> Result<Self> {
+    pub(crate) fn start(config: Config) -> Result<Self> {
         let thread = Thread::start()?;
         let (sender, receiver) = sync_channel(1);
         thread.handle.spawn(async move {
@@ -62,7 +79,7 @@ impl Cloud {
     }
 
     /// Does something with the cloud.
-    pub fn with<T: Send + 'static, F: Future<Output = Result<T>> + Send>(
+    pub(crate) fn with<T: Send + 'static, F: Future<Output = Result<T>> + Send>(
         &self,
         work: impl FnOnce(Arc<Minicloud>) -> F + Send + 'static,
     ) -> Result<T> {
@@ -77,22 +94,22 @@ impl Cloud {
         receiver.recv().context("the cloud's thread is gone")?
     }
 
-    pub fn fault(&self, fault: Fault) -> Result<()> {
+    pub(crate) fn fault(&self, fault: Fault) -> Result<()> {
         self.with(|cloud| async move { cloud.fault(None, fault).await })
     }
 
-    pub fn apply(&self, object: Value) -> Result<String> {
+    pub(crate) fn apply(&self, object: Value) -> Result<String> {
         self.with(|cloud| async move { cloud.apply(object).await })
     }
 
     /// Returns the number of the node's session, where it has one.
-    pub fn session(&self) -> Result<Option<u64>> {
+    pub(crate) fn session(&self) -> Result<Option<u64>> {
         let sessions = self.with(|cloud| async move { cloud.sessions().await })?;
         Ok(sessions.into_iter().find(|session| session.node == NODE).map(|it| it.session))
     }
 
     /// Returns what the node sent; heartbeats, barriers and acknowledgements left out.
-    pub fn received(&self) -> Result<Vec<String>> {
+    pub(crate) fn received(&self) -> Result<Vec<String>> {
         let received = self.with(|cloud| async move { cloud.received(0).await })?;
         Ok(received
             .into_iter()
@@ -104,7 +121,7 @@ impl Cloud {
     }
 
     /// Tells whether the node acknowledged this version of an object.
-    pub fn waits_for_nothing(&self) -> Result<bool> {
+    pub(crate) fn waits_for_nothing(&self) -> Result<bool> {
         let sessions = self.with(|cloud| async move { cloud.sessions().await })?;
         Ok(sessions.iter().any(|it| it.node == NODE && it.waiting == 0 && !it.in_flight))
     }
@@ -112,16 +129,16 @@ impl Cloud {
 
 /// The store's place, taken by the test.
 #[derive(Debug)]
-pub struct Store {
-    handle: Handle,
-    pub peers: Peers,
+pub(crate) struct Store {
+    thread: Thread,
+    pub(crate) peers: Peers,
     came: Receiver<Message>,
     settling: watch::Sender<bool>,
 }
 
 impl Store {
     /// Returns the next message about an object of the test's own.
-    pub fn next(&self) -> Result<Message> {
+    pub(crate) fn next(&self) -> Result<Message> {
         loop {
             let message = self.came.recv_timeout(SOON).context("nothing came to the store")?;
             let foreign = message.route.resource.kind() == Some(&Kind::Node)
@@ -133,7 +150,7 @@ impl Store {
     }
 
     /// Waits for the notice that the cloud is there, or is not.
-    pub fn wait_for_link(&self, up: bool) -> Result<()> {
+    pub(crate) fn wait_for_link(&self, up: bool) -> Result<()> {
         let wanted = if up { "\"cloud_connected\"" } else { "\"cloud_disconnected\"" };
         loop {
             let message = self.came.recv_timeout(SOON).context("no notice of the link")?;
@@ -143,19 +160,24 @@ impl Store {
         }
     }
 
+    /// Dies, with all that it holds.
+    pub(crate) fn die(&mut self) {
+        self.thread.end();
+    }
+
     /// Settles what comes at once, and what was held; or holds it.
-    pub fn settle(&self, settle: bool) {
+    pub(crate) fn settle(&self, settle: bool) {
         self.settling.send_replace(settle);
     }
 
     /// Sends a message up; the receiver hears when it is settled.
-    pub fn send(&self, operation: Operation, resource: &str) -> Receiver<bool> {
+    pub(crate) fn send(&self, operation: Operation, resource: &str) -> Receiver<bool> {
         let (sender, receiver) = sync_channel(1);
         let resource = Resource::parse(&Group::Meta, resource);
         let message =
             self.peers.message(Group::Meta, operation, resource, Content::from_raw("{}".into()));
         let peers = self.peers.clone();
-        self.handle.spawn(async move {
+        self.thread.handle.spawn(async move {
             let sent = peers.send(Module::Edgehub, message).await;
             let settled = match sent {
                 Ok(ticket) => ticket.settled().await.is_ok(),
@@ -167,12 +189,12 @@ impl Store {
     }
 
     /// Asks the cloud and waits for the answer.
-    pub fn request(&self, operation: Operation, resource: &str) -> Result<Message> {
+    pub(crate) fn request(&self, operation: Operation, resource: &str) -> Result<Message> {
         let (sender, receiver) = sync_channel(1);
         let resource = Resource::parse(&Group::Meta, resource);
         let message = self.peers.message(Group::Meta, operation, resource, Content::NULL);
         let peers = self.peers.clone();
-        self.handle.spawn(async move {
+        self.thread.handle.spawn(async move {
             let answer = peers.request(Module::Edgehub, message, SOON).await;
             let _test_is_over = sender.send(answer);
         });
@@ -206,26 +228,31 @@ async fn keep(mut inbox: Inbox, came: mpsc::Sender<Message>, mut settling: watch
 
 /// A node, its cloud and its store.
 #[derive(Debug)]
-pub struct Place {
-    pub rig: Rig,
-    pub cloud: Cloud,
-    pub store: Store,
+pub(crate) struct Place {
+    pub(crate) rig: Rig,
+    pub(crate) cloud: Cloud,
+    pub(crate) store: Store,
 }
 
 /// What a test changes before the node starts.
 #[derive(Debug, Default)]
-pub struct Plan {
-    pub cloud: Config,
+pub(crate) struct Plan {
+    pub(crate) cloud: Config,
     /// Laid over section `edgeHub`.
-    pub hub: Value,
+    pub(crate) hub: Value,
     /// The token, where it is not the cloud's own.
-    pub token: Option<String>,
+    pub(crate) token: Option<String>,
 }
 
 impl Place {
     /// Starts the three; the node joins the cloud with a token.
-    pub fn start(plan: Plan) -> Result<Self> {
-        let cloud = Cloud::start(plan.cloud)?;
+    pub(crate) fn start(plan: Plan) -> Result<Self> {
+        let cloud = Cloud::start(plan.cloud.clone())?;
+        Self::start_with(cloud, plan)
+    }
+
+    /// Starts node and store by a cloud that runs.
+    pub(crate) fn start_with(cloud: Cloud, plan: Plan) -> Result<Self> {
         let mut setup = Setup::new()?.with_seat(Module::Metamanager);
         let certs = setup.folder.path().join("certs");
         // Landlock lets a module write in folders that are there when it starts.
@@ -246,7 +273,7 @@ impl Place {
             "metadata": {"name": NODE, "labels": {"node-role.kubernetes.io/edge": ""}}
         }))?;
         let rig = setup.start()?;
-        let store = take_store(&cloud.thread.handle, &rig)?;
+        let store = take_store(&rig)?;
         let place = Self { rig, cloud, store };
         // It waits at the address of the store that was stopped.
         place.restart_hub()?;
@@ -254,42 +281,50 @@ impl Place {
     }
 
     /// Starts the three and waits until the cloud serves the node.
-    pub fn joined(plan: Plan) -> Result<Self> {
+    pub(crate) fn joined(plan: Plan) -> Result<Self> {
         let place = Self::start(plan)?;
         place.store.wait_for_link(true).with_context(|| place.evidence())?;
         Ok(place)
     }
 
     /// Returns what edgehub says of itself.
-    pub fn report(&self) -> Result<Value> {
+    pub(crate) fn report(&self) -> Result<Value> {
         let report = self.rig.module(Module::Edgehub)?.report;
         report.context("edgehub has reported nothing")
     }
 
     /// Waits until edgehub's report is as wanted.
-    pub fn wait_for_report(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub(crate) fn wait_for_report(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let found = wait_for(what, SOON, || self.report().ok().filter(&wanted));
         found.with_context(|| self.evidence())
     }
 
     /// Tells what is known, for the message of a failure.
-    pub fn evidence(&self) -> String {
+    pub(crate) fn evidence(&self) -> String {
         let report = self.report().map_or_else(|error| error.to_string(), |it| it.to_string());
         format!("report: {report}\nlog: {}", self.rig.module_log(Module::Edgehub))
     }
 
     /// Returns the files of the node's certificate.
-    pub fn certs(&self) -> PathBuf {
+    pub(crate) fn certs(&self) -> PathBuf {
         self.rig.setup().folder.path().join("certs")
     }
 
+    /// Lets a new process take the store's place, after [`Store::die`].
+    pub(crate) fn store_returns(&mut self) -> Result<()> {
+        self.store = take_store(&self.rig)?;
+        Ok(())
+    }
+
     /// Stops edgehub and starts it again.
-    pub fn restart_hub(&self) -> Result<()> {
+    pub(crate) fn restart_hub(&self) -> Result<()> {
         self.rig.demand(&Request::Restart { modules: vec![Module::Edgehub] })
     }
 }
 
-fn take_store(handle: &Handle, rig: &Rig) -> Result<Store> {
+fn take_store(rig: &Rig) -> Result<Store> {
+    let thread = Thread::start()?;
+    let handle = thread.handle.clone();
     let runtime_dir = rig.runtime_dir();
     let socket = runtime_dir.join(Module::Metamanager.socket_name());
     std::fs::remove_file(&socket).context("cannot take the store's address")?;
@@ -305,7 +340,7 @@ fn take_store(handle: &Handle, rig: &Rig) -> Result<Store> {
         queue: ipc_proto::lifeline::QueueBounds::default(),
         window: WINDOW,
     };
-    let _inside = handle.enter();
+    let inside = handle.enter();
     let (peers, inbox) = seat.take(Some(OwnedFd::from(listener)))?;
     let (settling, settled) = watch::channel(true);
     let (came_sender, mut came_receiver) = mpsc::channel(HELD);
@@ -318,7 +353,8 @@ fn take_store(handle: &Handle, rig: &Rig) -> Result<Store> {
             }
         }
     });
-    Ok(Store { handle: handle.clone(), peers, came, settling })
+    drop(inside);
+    Ok(Store { thread, peers, came, settling })
 }
 
 /// Returns the users that the modules run as.
@@ -347,7 +383,7 @@ fn merge(value: &mut Value, patch: Value) {
 }
 
 /// How long a measured thing took.
-pub fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+pub(crate) fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     let start = std::time::Instant::now();
     let done = work()?;
     Ok((done, start.elapsed()))

@@ -18,9 +18,10 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// A link that stood so long was a good one: pauses begin anew.
 const STABLE: Duration = Duration::from_secs(30);
 
-/// The pause after a link that was lost. The cloud ends the session of a node when it notices that
-/// the node's old connection broke, and by then that may be the new session (WIRE.md §2); a clean
-/// close needs a moment to be noticed.
+/// The pause after a link that was lost. A cloud that has not noticed the loss yet replaces the
+/// node's session by the new one, and the end of the old connection then ends the new session too
+/// (PAINS.md #4070; with CloudCore v1.23 some 6 ms after the dial). To wait until it notices by
+/// itself would take its 30 s without a keepalive; a dial that is lost to this takes a second.
 const AFTER_LOSS: Duration = Duration::from_millis(500);
 
 /// Why a dial brought no link.

@@ -2,4 +2,5 @@
 //! history, and named invariants are looked at after every step.
 
 mod behaviour;
+mod mutations;
 mod world;

@@ -209,11 +209,9 @@ impl Upstream {
         self.bucket.take(now)
     }
 
-    /// Returns the next reply, if it may go now.
-    pub(crate) fn next_reply(&mut self, now: Instant) -> Option<Message> {
-        if self.replies.is_empty() || !self.bucket.take(now) {
-            return None;
-        }
+    /// Returns the next reply. Replies do not wait for tokens: the cloud sends the next object when
+    /// it has the acknowledgement of the one before, so the pace is the cloud's own.
+    pub(crate) fn next_reply(&mut self) -> Option<Message> {
         self.replies.pop_front()
     }
 
@@ -324,8 +322,10 @@ impl Upstream {
 
     /// Returns when the next reply or message may go. `open` tells whether messages of modules may.
     pub(crate) fn next_at(&self, now: Instant, open: bool) -> Option<Instant> {
-        let to_send = !self.replies.is_empty() || open && self.peek().is_some();
-        to_send.then(|| self.bucket.ready_at(now))
+        if !self.replies.is_empty() {
+            return Some(now);
+        }
+        (open && self.peek().is_some()).then(|| self.bucket.ready_at(now))
     }
 
     /// Returns when the next waiter is to be told that no answer comes.

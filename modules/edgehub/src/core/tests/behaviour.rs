@@ -283,6 +283,20 @@ fn keepalives_go_on_time_whatever_waits() {
 }
 
 #[test]
+fn acknowledgements_keep_the_clouds_pace_and_not_the_rate_limit() {
+    let mut bench = Bench::served();
+    for token in 0..1000 {
+        bench.module_sends(token, "meta", "insert", &format!("default/event/{token}"));
+    }
+    bench.written();
+    for number in 0..500 {
+        let id = bench.cloud_says(&POD.replace("\"p\"", &format!("\"p{number}\"")));
+        bench.core.settled(bench.time(), &id, Outcome::Done);
+        assert_eq!(bench.written().len(), 1, "number {number}");
+    }
+}
+
+#[test]
 fn what_would_harm_the_cloud_is_refused() {
     let mut bench = Bench::served();
     bench.module_sends(1, "meta", "update", "kube-node-lease/lease");
