@@ -4,7 +4,7 @@
 #[path = "store/node.rs"]
 mod node;
 #[path = "cloud_link/place.rs"]
-#[expect(dead_code, unreachable_pub, reason = "the link's tests: of theirs only the cloud is used")]
+#[expect(dead_code, reason = "the link's tests: of theirs only the cloud is used")]
 mod place;
 
 use anyhow::{Context, Result, ensure};
