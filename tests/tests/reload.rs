@@ -137,10 +137,13 @@ fn a_reload_takes_the_configuration_that_was_written_meanwhile() -> Result<()> {
     configure(&rig, &wanted.to_string())?;
     reload(&rig)?;
     rig.wait("the module is gone that nobody wants", |status| {
-        of(status, Module::Edgemesh).is_ok_and(|module| module.state == ModuleState::Disabled)
+        of(status, Module::Edgemesh)
+            .is_ok_and(|module| module.state == ModuleState::Disabled && module.pid.is_none())
     })?;
     assert!(!rig.status()?.faults);
+    rig.wait_until_whole()?;
     assert_eq!(process::children(rig.supervisor_pid()).len(), Module::COUNT - 1);
-    drop(before);
-    Ok(())
+    // those who shared no connection with it have nothing to learn
+    let peers: Vec<Module> = Module::Edgemesh.peers().chain([Module::Edgemesh]).collect();
+    before.still_holds_but_for(&rig, &peers)
 }

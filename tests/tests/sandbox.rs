@@ -99,11 +99,12 @@ fn a_module_holds_its_own_descriptors_only() -> Result<()> {
     for module in Module::ALL {
         let open = process::descriptors(rig.pid_of(module)?)?;
         let log = format!("/log/{module}.log");
+        let own = |file: &&String| {
+            let store = module == Module::Metamanager && file.contains("/store/edgecore.db");
+            store || file.ends_with(&log) || *file == "/dev/null"
+        };
         let files: Vec<_> = open.iter().filter(|target| target.starts_with('/')).collect();
-        assert!(
-            files.iter().all(|file| file.ends_with(&log) || *file == "/dev/null"),
-            "{module}: {files:?}"
-        );
+        assert!(files.iter().all(own), "{module}: {files:?}");
     }
     Ok(())
 }

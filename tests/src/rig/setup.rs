@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use super::privilege::is_root;
 use super::{Rig, binaries};
 
-/// The user that modules run as when the test is root: exists everywhere and owns nothing.
-const MODULE_USER: &str = "nobody";
+/// The user that modules run as when the test is root: `nobody`, who owns nothing.
+const MODULE_USER: u32 = 65_534;
 
 /// The longest path of a Unix socket, its final NUL not counted.
 const MAX_SOCKET_PATH: usize = 107;
@@ -58,13 +58,16 @@ impl Setup {
             Module::ALL.map(|module| (module.name().to_owned(), json!({"enabled": true})));
         let mut supervisor =
             json!({"faults": true, "modules": Value::Object(modules.into_iter().collect())});
+        let store = folder.path().join("store");
+        fs::create_dir(&store)?;
         if is_root() {
             supervisor["user"] = json!(MODULE_USER);
+            chown(&store, Some(MODULE_USER), Some(MODULE_USER))?;
         }
         let edgecore = json!({
             "apiVersion": "edgecore.config.kubeedge.io/v1alpha2",
             "kind": "EdgeCore",
-            "database": {"dataSource": folder.path().join("edgecore.db")},
+            "database": {"dataSource": store.join("edgecore.db")},
             "modules": {"edged": {"hostnameOverride": "edge1"}},
         });
         let program = binaries::program("edgecore")?;
@@ -94,7 +97,9 @@ impl Setup {
     /// # Errors
     /// When the folder cannot be given away; the caller has to be root.
     pub fn as_user(mut self, user: u32) -> Result<Self> {
-        chown(self.folder.path(), Some(user), Some(user))?;
+        for folder in [self.folder.path(), &self.folder.path().join("store")] {
+            chown(folder, Some(user), Some(user))?;
+        }
         self.user = Some(user);
         if let Value::Object(keys) = &mut self.supervisor {
             keys.remove("user");
