@@ -246,6 +246,52 @@ fn a_refused_token_is_tried_again_until_it_is_taken() -> Result<()> {
     Ok(())
 }
 
+/// Joins a cloud and returns the files of the node's certificate.
+fn files_of_another_cloud() -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let place = Place::joined(Plan::default())?;
+    ["ca/rootCA.crt", "server.crt", "server.key"]
+        .into_iter()
+        .map(|file| Ok((file, std::fs::read(place.certs().join(file))?)))
+        .collect()
+}
+
+#[test]
+fn a_token_of_a_new_cloud_heals_certificates_of_the_old_one() -> Result<()> {
+    let files = files_of_another_cloud()?;
+    let old = files.clone();
+    let place = Place::joined(Plan { files, ..Plan::default() })?;
+    for (file, bytes) in old {
+        assert_ne!(std::fs::read(place.certs().join(file))?, bytes, "{file}");
+    }
+    Ok(())
+}
+
+#[test]
+fn without_a_token_a_wrong_cloud_is_told_with_the_way_out() -> Result<()> {
+    let files = files_of_another_cloud()?;
+    let token = Some(String::new());
+    let place =
+        Place::start(Plan { files: files.clone(), token: token.clone(), ..Plan::default() })?;
+    let says = |place: &Place, wanted: &'static str| {
+        place.wait_for_report(wanted, |it| {
+            it["reason"].as_str().is_some_and(|reason| reason.contains(wanted))
+        })
+    };
+    says(&place, "wrong CA: the certificate of")?;
+    // The right CA, and still the other cloud's certificate.
+    let cloud = Cloud::start(Config::default())?;
+    let ca = pem(cloud.cloud.ca());
+    let files = [vec![("ca/rootCA.crt", ca)], files[1..].to_vec()].concat();
+    let place = Place::start_with(cloud, Plan { files, token, ..Plan::default() })?;
+    says(&place, "the cloud refuses this node's certificate")?;
+    Ok(())
+}
+
+fn pem(der: &[u8]) -> Vec<u8> {
+    let body = data_encoding::BASE64.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n").into_bytes()
+}
+
 #[test]
 fn an_expired_cloud_is_told_from_a_wrong_one() -> Result<()> {
     let place = Place::joined(Plan::default())?;

@@ -25,6 +25,16 @@ impl Activity {
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
+
+    /// Counts bytes that were read.
+    pub(crate) fn note_read(&self, bytes: usize) {
+        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that were written.
+    pub(crate) fn note_written(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 /// A stream whose bytes are counted.
@@ -49,7 +59,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        self.activity.read.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        self.activity.note_read(buffer.filled().len() - before);
         result
     }
 }
@@ -62,7 +72,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
         if let Poll::Ready(Ok(written)) = result {
-            self.activity.written.fetch_add(written as u64, Ordering::Relaxed);
+            self.activity.note_written(written);
         }
         result
     }

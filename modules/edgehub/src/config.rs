@@ -115,8 +115,8 @@ pub(crate) struct Config {
     pub(crate) token: Option<String>,
     /// Whether certificates are renewed before they expire.
     pub(crate) rotate: bool,
-    /// Whether QUIC was asked for, which no current stack can speak with CloudCore.
-    pub(crate) quic: bool,
+    /// The cloud's QUIC hub, where QUIC was asked for; no current stack can speak CloudCore's.
+    pub(crate) quic: Option<Endpoint>,
 }
 
 /// All that is wrong with a configuration.
@@ -197,9 +197,11 @@ impl TryFrom<Raw> for Config {
         let quic = hub.quic.unwrap_or_default();
         let expected = "host:port";
         let mut server = check.endpoint("websocket.server", websocket.server.as_deref(), expected);
-        if quic.enable {
+        let quic_server =
+            quic.enable.then(|| check.endpoint("quic.server", quic.server.as_deref(), expected));
+        if let Some(quic_server) = &quic_server {
             // keadm then writes the cloud's address to the section of QUIC alone.
-            server.host = check.endpoint("quic.server", quic.server.as_deref(), expected).host;
+            server.host.clone_from(&quic_server.host);
         }
         let link = if quic.enable { &quic } else { &websocket };
         let service = hub
@@ -224,7 +226,7 @@ impl TryFrom<Raw> for Config {
             },
             token: hub.token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
             rotate: hub.rotate_certificates.unwrap_or(true),
-            quic: quic.enable,
+            quic: quic_server,
             node,
             project,
             token_file,

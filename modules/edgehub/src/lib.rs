@@ -12,6 +12,8 @@ mod core;
 mod dialler;
 mod http;
 mod hub;
+#[cfg(feature = "quic")]
+mod quic;
 mod report;
 mod tcp;
 mod tls;
@@ -45,17 +47,13 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let raw: Raw = context.config()?;
     let config = Config::try_from(raw).context("the configuration is wrong")?;
-    if config.quic {
-        warn!("CloudCore's QUIC is a draft that no current stack speaks: using its WebSocket");
-    }
     let (qps, burst) = config.rate;
     let core =
         Core::new(now().at, config.heartbeat, Bucket::new(qps, burst), module_runtime::message_id);
     let mut hub = Hub::new(core, context.peers(), config.read_deadline);
     let (links_sender, mut links) = mpsc::channel(1);
     let (standing_sender, mut standing) = watch::channel(Standing::default());
-    let transport = WebSocket { config: config.clone() };
-    tokio::spawn(Dialler::new(config.clone(), transport, links_sender, standing_sender).run());
+    keep_a_link(config.clone(), links_sender, standing_sender);
     let mut shown = None;
     loop {
         hub.carry_out();
@@ -77,6 +75,21 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     }
     hub.say_goodbye(GOODBYE).await;
     Ok(())
+}
+
+/// Starts the task that keeps a link standing.
+fn keep_a_link(config: Config, links: mpsc::Sender<Link>, standing: watch::Sender<Standing>) {
+    #[cfg(feature = "quic")]
+    if let Some(hub) = config.quic.clone() {
+        let transport = quic::Quic { hub, config: config.clone() };
+        tokio::spawn(Dialler::new(config, transport, links, standing).run());
+        return;
+    }
+    if config.quic.is_some() {
+        warn!("CloudCore's QUIC is a draft that no current stack speaks: using its WebSocket");
+    }
+    let transport = WebSocket { config: config.clone() };
+    tokio::spawn(Dialler::new(config, transport, links, standing).run());
 }
 
 /// What woke the main loop.

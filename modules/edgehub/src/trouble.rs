@@ -117,6 +117,7 @@ impl Trouble {
             Some(Error::AlertReceived(
                 alert @ (Alert::BadCertificate
                 | Alert::UnknownCA
+                | Alert::DecryptError
                 | Alert::CertificateExpired
                 | Alert::CertificateUnknown
                 | Alert::CertificateRequired

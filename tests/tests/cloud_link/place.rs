@@ -242,6 +242,8 @@ pub(crate) struct Plan {
     pub(crate) hub: Value,
     /// The token, where it is not the cloud's own.
     pub(crate) token: Option<String>,
+    /// Files that the node has already, by their place in the folder of certificates.
+    pub(crate) files: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl Place {
@@ -257,6 +259,9 @@ impl Place {
         let certs = setup.folder.path().join("certs");
         // Landlock lets a module write in folders that are there when it starts.
         std::fs::create_dir_all(certs.join("ca"))?;
+        for (file, bytes) in plan.files {
+            std::fs::write(certs.join(file), bytes)?;
+        }
         let own = rustix::process::geteuid().as_raw();
         setup = setup.with(json!({"modules": {"edgehub": {"user": own}}}));
         setup.edgecore["modules"]["edgeHub"] = json!({
@@ -294,7 +299,11 @@ impl Place {
     }
 
     /// Waits until edgehub's report is as wanted.
-    pub(crate) fn wait_for_report(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub(crate) fn wait_for_report(
+        &self,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         let found = wait_for(what, SOON, || self.report().ok().filter(&wanted));
         found.with_context(|| self.evidence())
     }

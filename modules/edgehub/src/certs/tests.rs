@@ -59,7 +59,7 @@ impl Bench {
             token_file: Some(place("token")),
             token: None,
             rotate: true,
-            quic: false,
+            quic: None,
         };
         Self { folder, ca, config }
     }

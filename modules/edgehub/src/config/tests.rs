@@ -55,7 +55,7 @@ fn quic_is_understood_and_brings_its_address() {
         section["edgeHub"]["quic"] = json!({"enable": true, "server": "[2001:db8::1]:10001"});
     })
     .expect("it is right");
-    assert!(config.quic);
+    assert_eq!(config.quic.expect("asked for").to_string(), "[2001:db8::1]:10001");
     assert_eq!(config.hub.to_string(), "[2001:db8::1]:10000");
 }
 

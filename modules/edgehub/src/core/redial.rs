@@ -20,7 +20,7 @@ const STABLE: Duration = Duration::from_secs(30);
 
 /// The pause after a link that was lost. A cloud that has not noticed the loss yet replaces the
 /// node's session by the new one, and the end of the old connection then ends the new session too
-/// (PAINS.md #4070; with CloudCore v1.23 some 6 ms after the dial). To wait until it notices by
+/// (seen with CloudCore v1.23, some 6 ms after the dial). To wait until it notices by
 /// itself would take its 30 s without a keepalive; a dial that is lost to this takes a second.
 const AFTER_LOSS: Duration = Duration::from_millis(500);
 
