@@ -1,13 +1,139 @@
 //! The pod engine: makes the node run what the cloud wants, and tells what runs.
 //!
-//! It has no work of its own yet: it answers its peers that it supports nothing.
+//! Every pod has an actor of its own ([`worker`]), which has its steps planned by the pure
+//! [`pod::plan`] and takes them through the container runtime ([`cri`]). This file tells the actors
+//! what the store has and that the runtime changed; [`node`] keeps the node itself known.
 
-use module_runtime::Context;
+mod config;
+mod cri;
+mod env;
+mod node;
+mod pod;
+mod pods;
+mod probes;
+mod quantity;
+mod registry;
+mod runtime;
+mod status;
+mod store;
+mod volumes;
+mod worker;
 
-/// Runs the module until it is asked to drain.
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use ipc_proto::{Kind, Operation, Resource};
+use module_runtime::{Context, Delivery, Event};
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, warn};
+
+use config::Sections;
+use cri::Runtime;
+use node::Node;
+use pods::Pods;
+use runtime::State;
+use store::Store;
+use worker::{Host, NodeFacts};
+
+/// Runs the module until the supervisor asks it to drain. Containers go on running then.
 ///
 /// # Errors
-/// None so far.
-pub async fn run(context: Context) -> anyhow::Result<()> {
-    module_runtime::serve_unsupported(context).await
+/// When the configuration is wrong.
+pub async fn run(mut context: Context) -> anyhow::Result<()> {
+    let config = context.config::<Sections>()?.check().context("cannot use the configuration")?;
+    for missing in &config.missing {
+        warn!("not supported on this node yet: {missing}");
+    }
+    let runtime = Runtime::new(config.socket.clone());
+    let store = Store::new(context.peers());
+    let (facts_sender, facts) = watch::channel(NodeFacts::default());
+    let (states_sender, mut states) = watch::channel(State::default());
+    let (listings_sender, mut listings) = mpsc::channel(1);
+    let node =
+        Node::new(context.node(), config.clone(), store.clone(), facts_sender, states.clone());
+    tokio::spawn(runtime::watch(runtime.clone(), states_sender));
+    let (wanted_sender, wanted) = watch::channel(0);
+    tokio::spawn(runtime::list(runtime.clone(), wanted, listings_sender));
+    tokio::spawn(node.run());
+    let mut pods = Pods::new(context.node(), Arc::new(Host { runtime, store, config, facts }));
+    loop {
+        tokio::select! {
+            event = context.next() => match event {
+                Event::Message(delivery) => take(&mut pods, delivery),
+                Event::PeerUp(peer) => debug!(%peer, "peer is up"),
+                Event::PeerDown(peer) => debug!(%peer, "peer is down"),
+                Event::Drain => return Ok(()),
+            },
+            Some(listing) = listings.recv() => pods.listed(listing),
+            Some(()) = pods.next_ended() => {}
+            Ok(()) = states.changed() => {}
+        }
+        let report = Report::new(&states.borrow_and_update(), &pods);
+        if pods.said.as_ref() != Some(&report) {
+            context.report(&report)?;
+            wanted_sender.send_replace(pods.count());
+            pods.said = Some(report);
+        }
+    }
+}
+
+/// Takes a message of the store. It is settled at once: the store has what it says, and sends
+/// everything again to an engine that has died.
+fn take(pods: &mut Pods, delivery: Delivery) {
+    let route = &delivery.message.route;
+    let content = delivery.message.content.raw();
+    match (&route.operation, &route.resource) {
+        (
+            Operation::Insert | Operation::Update,
+            Resource::Object { kind: Kind::Pod, name: None, .. },
+        ) => {
+            pods.set(content);
+        }
+        (Operation::Insert | Operation::Update, Resource::Object { kind: Kind::Pod, .. }) => {
+            pods.apply(content);
+        }
+        (Operation::Delete, Resource::Object { kind: Kind::Pod, scope, name: Some(name) }) => {
+            pods.remove(scope.as_str(), name, content);
+        }
+        (
+            Operation::Insert | Operation::Update | Operation::Delete,
+            Resource::Object { kind: Kind::ConfigMap | Kind::Secret, scope, .. },
+        ) => pods.refresh(scope.as_str()),
+        _ => {
+            delivery.unsupported();
+            return;
+        }
+    }
+    delivery.settle();
+}
+
+/// What `edgectl status` shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Report {
+    runtime: RuntimeReport,
+    pods: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct RuntimeReport {
+    state: &'static str,
+    name: String,
+    version: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+}
+
+impl Report {
+    fn new(state: &State, pods: &Pods) -> Self {
+        let word = match (state.looked, state.trouble.is_empty()) {
+            (false, _) => "unknown",
+            (true, true) => "ready",
+            (true, false) => "unready",
+        };
+        let (name, version) = (state.name.clone(), state.version.clone());
+        let reason = state.trouble.clone();
+        Self { runtime: RuntimeReport { state: word, name, version, reason }, pods: pods.count() }
+    }
 }

@@ -1,0 +1,231 @@
+//! What the pod engine is told by `edgecore.yaml`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The sections of the file, as they come.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Sections {
+    edged: Option<Edged>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Edged {
+    root_directory: Option<String>,
+    #[serde(rename = "nodeIP")]
+    node_ip: Option<String>,
+    node_labels: Option<BTreeMap<String, String>>,
+    register_schedulable: Option<bool>,
+    seccomp_default: Option<bool>,
+    tailored_kubelet_config: Option<Kubelet>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Kubelet {
+    container_runtime_endpoint: Option<String>,
+    #[serde(rename = "clusterDNS")]
+    cluster_dns: Option<Vec<String>>,
+    cluster_domain: Option<String>,
+    resolv_conf: Option<String>,
+    pod_logs_dir: Option<String>,
+    max_pods: Option<u32>,
+    read_only_port: Option<u16>,
+    register_node: Option<bool>,
+    register_with_taints: Option<Vec<Box<RawValue>>>,
+    eviction_hard: Option<BTreeMap<String, String>>,
+    static_pod_path: Option<String>,
+}
+
+/// The configuration, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// The runtime's socket.
+    pub(crate) socket: PathBuf,
+    /// Where the pods' volumes and files are.
+    pub(crate) root: PathBuf,
+    /// Where the pods' logs are.
+    pub(crate) logs: PathBuf,
+    /// The host's own resolv.conf; empty for none.
+    pub(crate) resolv_conf: PathBuf,
+    /// The cluster's name servers.
+    pub(crate) cluster_dns: Vec<String>,
+    /// The cluster's domain.
+    pub(crate) cluster_domain: String,
+    /// The node's address, if the operator chose it.
+    pub(crate) address: Option<IpAddr>,
+    /// Labels of the node beyond those that it has by itself.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Taints that the node is registered with, as JSON.
+    pub(crate) taints: Vec<Box<str>>,
+    /// Whether pods may be scheduled from the beginning.
+    pub(crate) schedulable: bool,
+    /// Whether the node registers itself.
+    pub(crate) register: bool,
+    /// How many pods the node tells that it takes.
+    pub(crate) max_pods: u32,
+    /// The port that the node tells for logs and exec.
+    pub(crate) port: u16,
+    /// Memory in bytes that is kept from the pods.
+    pub(crate) memory_kept: u64,
+    /// Disk that is kept from the pods.
+    pub(crate) disk_kept: Kept,
+    /// Whether containers that do not say it run under the runtime's seccomp profile.
+    pub(crate) seccomp_default: bool,
+    /// What the file asks for that is not there yet, for people.
+    pub(crate) missing: Vec<&'static str>,
+}
+
+/// A part of something that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Bytes.
+    Bytes(u64),
+    /// Tenths of a percent.
+    Share(u32),
+}
+
+impl Kept {
+    /// Returns what is left of `total`.
+    pub(crate) fn of(self, total: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => total.saturating_sub(bytes),
+            Self::Share(share) => {
+                let kept = u128::from(total) * u128::from(share.min(1000)) / 1000;
+                total.saturating_sub(u64::try_from(kept).unwrap_or(u64::MAX))
+            }
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let Some(percent) = text.strip_suffix('%') else {
+            let units = crate::quantity::Quantity::parse(text)?.units();
+            return u64::try_from(units).ok().map(Self::Bytes);
+        };
+        let tenths = crate::quantity::Quantity::parse(percent)?.milli() / 100;
+        u32::try_from(tenths).ok().filter(|tenths| *tenths <= 1000).map(Self::Share)
+    }
+}
+
+/// The scheme of a runtime's address.
+const UNIX: &str = "unix://";
+
+impl Sections {
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    /// All that is wrong with it, one line each.
+    pub(crate) fn check(self) -> anyhow::Result<Config> {
+        let mut errors = Vec::new();
+        let edged = self.edged.unwrap_or_default();
+        let kubelet = edged.tailored_kubelet_config.unwrap_or_default();
+        let root = edged.root_directory.unwrap_or_else(|| "/var/lib/kubelet".to_owned());
+        let logs = kubelet.pod_logs_dir.unwrap_or_else(|| "/var/log/pods".to_owned());
+        for (key, folder) in [("edged.rootDirectory", &root), ("podLogsDir", &logs)] {
+            if !folder.starts_with('/') {
+                errors.push(format!("{key} is '{folder}', expected a full path"));
+            }
+        }
+        let endpoint = kubelet
+            .container_runtime_endpoint
+            .unwrap_or_else(|| "unix:///run/containerd/containerd.sock".to_owned());
+        let socket = PathBuf::from(endpoint.strip_prefix(UNIX).unwrap_or(&endpoint));
+        if !socket.is_absolute() {
+            errors.push(format!(
+                "containerRuntimeEndpoint is '{endpoint}', expected {UNIX} and a full path"
+            ));
+        }
+        let node_ip = edged.node_ip.filter(|text| !text.is_empty());
+        let address = node_ip.as_ref().and_then(|text| text.parse().ok());
+        if let (Some(text), None) = (&node_ip, address) {
+            errors.push(format!("edged.nodeIP is '{text}', expected an IP address"));
+        }
+        let kept = kubelet.eviction_hard.unwrap_or_default();
+        let memory = keep(&kept, "memory.available", Kept::Bytes(100 << 20), &mut errors);
+        let disk_kept = keep(&kept, "nodefs.available", Kept::Share(100), &mut errors);
+        anyhow::ensure!(errors.is_empty(), errors.join("\n"));
+        let taints = kubelet.register_with_taints.unwrap_or_default();
+        let statics = kubelet.static_pod_path.is_some_and(|path| !path.is_empty());
+        Ok(Config {
+            socket,
+            root: root.into(),
+            logs: logs.into(),
+            resolv_conf: kubelet
+                .resolv_conf
+                .unwrap_or_else(|| "/etc/resolv.conf".to_owned())
+                .into(),
+            cluster_dns: kubelet.cluster_dns.unwrap_or_default(),
+            cluster_domain: kubelet.cluster_domain.unwrap_or_else(|| "cluster.local".to_owned()),
+            address,
+            labels: edged.node_labels.unwrap_or_default(),
+            taints: taints.iter().map(|taint| taint.get().into()).collect(),
+            schedulable: edged.register_schedulable.unwrap_or(true),
+            register: kubelet.register_node.unwrap_or(true),
+            max_pods: kubelet.max_pods.unwrap_or(110),
+            port: kubelet.read_only_port.filter(|port| *port != 0).unwrap_or(10_350),
+            memory_kept: match memory {
+                Kept::Bytes(bytes) => bytes,
+                Kept::Share(_) => 0,
+            },
+            disk_kept,
+            seccomp_default: edged.seccomp_default.unwrap_or(false),
+            missing: if statics { vec!["static pods (staticPodPath)"] } else { Vec::new() },
+        })
+    }
+}
+
+fn keep(
+    kept: &BTreeMap<String, String>,
+    key: &str,
+    default: Kept,
+    errors: &mut Vec<String>,
+) -> Kept {
+    let Some(text) = kept.get(key) else { return default };
+    Kept::parse(text).unwrap_or_else(|| {
+        errors.push(format!("evictionHard {key} is '{text}', expected 100Mi or 10%"));
+        default
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> anyhow::Result<Config> {
+        serde_json::from_str::<Sections>(text)?.check()
+    }
+
+    #[test]
+    fn an_empty_section_has_kubeedges_defaults() -> anyhow::Result<()> {
+        let config = check("{}")?;
+        assert_eq!(config.socket, PathBuf::from("/run/containerd/containerd.sock"));
+        assert_eq!(config.root, PathBuf::from("/var/lib/kubelet"));
+        assert_eq!((config.memory_kept, config.disk_kept), (100 << 20, Kept::Share(100)));
+        assert_eq!(check(r#"{"edged":{"tailoredKubeletConfig":null,"nodeIP":""}}"#)?, config);
+        Ok(())
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let text = r#"{"edged":{"rootDirectory":"x","nodeIP":"here","tailoredKubeletConfig":
+            {"containerRuntimeEndpoint":"tcp://y","evictionHard":{"nodefs.available":"101%"}}}}"#;
+        let said = check(text).unwrap_err().to_string();
+        for word in ["'x'", "'here'", "tcp://y", "101%"] {
+            assert!(said.contains(word), "{word} is missing in: {said}");
+        }
+        assert_eq!(said.lines().count(), 4);
+    }
+
+    #[test]
+    fn what_is_kept_is_taken_off() {
+        assert_eq!(Kept::parse("12.5%").map(|kept| kept.of(1000)), Some(875));
+        assert_eq!(Kept::parse("1Ki").map(|kept| kept.of(2000)), Some(976));
+        assert_eq!(Kept::parse("x%"), None);
+    }
+}

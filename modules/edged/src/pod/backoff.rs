@@ -1,0 +1,66 @@
+//! The growing pause before something that failed is tried again: kubelet's, from 10 s doubled to
+//! 5 min, and forgotten when it went well for 10 min.
+
+/// The first pause in milliseconds.
+const INITIAL: i64 = 10_000;
+
+/// The longest pause in milliseconds.
+const CEILING: i64 = 300_000;
+
+/// How long it has to go well until the pauses begin anew, in milliseconds.
+const FORGOTTEN: i64 = 2 * CEILING;
+
+/// The pause of one thing. Times are Unix milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Backoff {
+    /// The pause; 0 before the first failure.
+    pub(crate) pause: i64,
+    /// When the pause last grew.
+    grown: i64,
+}
+
+impl Backoff {
+    /// Makes the pause of something that was tried `times` before, as it would have grown.
+    pub(crate) fn after(times: u32, now: i64) -> Self {
+        let pause = if times == 0 { 0 } else { INITIAL << (times - 1).min(5) };
+        Self { pause: pause.min(CEILING), grown: now }
+    }
+
+    /// Returns until when something that failed at `failed` is not to be tried again.
+    pub(crate) fn until(&self, failed: i64) -> i64 {
+        if failed - self.grown > FORGOTTEN { failed } else { failed + self.pause }
+    }
+
+    /// Notes that it is tried again, after it failed at `failed`.
+    pub(crate) fn grow(&mut self, failed: i64, now: i64) {
+        let fresh = self.pause == 0 || failed - self.grown > FORGOTTEN;
+        self.pause = if fresh { INITIAL } else { (self.pause * 2).min(CEILING) };
+        self.grown = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_restart_is_at_once_and_the_pause_doubles_to_five_minutes() {
+        let (mut backoff, mut now, mut pauses) = (Backoff::default(), 1_000_000, Vec::new());
+        for _ in 0..8 {
+            let failed = now;
+            now = backoff.until(failed);
+            pauses.push((now - failed) / 1000);
+            backoff.grow(failed, now);
+        }
+        assert_eq!(pauses, [0, 10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn what_ran_for_more_than_ten_minutes_begins_anew() {
+        let mut backoff = Backoff::after(5, 0);
+        assert_eq!(backoff.pause, 160_000);
+        assert_eq!(backoff.until(FORGOTTEN + 1), FORGOTTEN + 1);
+        backoff.grow(FORGOTTEN + 1, FORGOTTEN + 1);
+        assert_eq!(backoff.pause, INITIAL);
+    }
+}

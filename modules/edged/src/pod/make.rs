@@ -1,0 +1,427 @@
+//! A pod's sandbox and containers in the runtime's words. Pure: what comes from outside the pod is
+//! handed in.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::names;
+use super::spec::{Container, Pod, Profile, Quantity, Security};
+use crate::cri::words as w;
+
+/// The name server settings of a host or a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dns {
+    pub(crate) servers: Vec<String>,
+    pub(crate) searches: Vec<String>,
+    pub(crate) options: Vec<String>,
+}
+
+impl Dns {
+    /// Reads a resolv.conf; the last line of a kind counts.
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut dns = Self::default();
+        for line in text.lines() {
+            let mut words = line.split_whitespace().map(str::to_owned);
+            match words.next().as_deref() {
+                Some("nameserver") => dns.servers.extend(words.next()),
+                Some("search") => dns.searches = words.collect(),
+                Some("options") => dns.options = words.collect(),
+                Some(_) | None => {}
+            }
+        }
+        dns
+    }
+}
+
+/// What a pod's making needs beside the pod.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings<'a> {
+    pub(crate) host_dns: Dns,
+    pub(crate) cluster_dns: &'a [String],
+    pub(crate) cluster_domain: &'a str,
+    /// The folder of all logs.
+    pub(crate) logs: Option<&'a Path>,
+    /// The folder that seccomp profiles are in.
+    pub(crate) root: Option<&'a Path>,
+    pub(crate) seccomp_default: bool,
+    /// The node's memory in bytes.
+    pub(crate) memory: i64,
+}
+
+/// Returns the name servers of a pod.
+fn dns(pod: &Pod, settings: &Settings<'_>) -> Dns {
+    let spec = &pod.spec;
+    let policy = match spec.dns_policy.as_str() {
+        "ClusterFirst" | "" if spec.host_network => "Default",
+        "" => "ClusterFirst",
+        policy => policy,
+    };
+    let mut dns = match policy {
+        "None" => Dns::default(),
+        "ClusterFirst" | "ClusterFirstWithHostNet" if !settings.cluster_dns.is_empty() => {
+            let (namespace, domain) = (&pod.metadata.namespace, settings.cluster_domain);
+            let mut searches: Vec<String> = if domain.is_empty() {
+                Vec::new()
+            } else {
+                vec![
+                    format!("{namespace}.svc.{domain}"),
+                    format!("svc.{domain}"),
+                    domain.to_owned(),
+                ]
+            };
+            searches.extend(settings.host_dns.searches.iter().cloned());
+            let servers = settings.cluster_dns.to_vec();
+            Dns { servers, searches, options: vec!["ndots:5".to_owned()] }
+        }
+        _ => settings.host_dns.clone(),
+    };
+    if let Some(own) = &spec.dns_config {
+        dns.servers.extend(own.nameservers.iter().cloned());
+        dns.searches.extend(own.searches.iter().cloned());
+        for option in &own.options {
+            let name = option.name.as_str();
+            dns.options.retain(|known| known.split(':').next() != Some(name));
+            dns.options.push(match option.value.as_deref() {
+                Some(value) if !value.is_empty() => format!("{name}:{value}"),
+                Some(_) | None => name.to_owned(),
+            });
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    dns.servers.retain(|server| seen.insert(server.clone()));
+    dns.searches.retain(|search| seen.insert(search.clone()));
+    dns
+}
+
+/// Returns a pod's host name, and its domain if it has one.
+pub(crate) fn host_name(pod: &Pod, domain: &str) -> (String, Option<String>) {
+    let spec = &pod.spec;
+    let name = if spec.hostname.is_empty() { &pod.metadata.name } else { &spec.hostname };
+    let name = name.chars().take(63).collect::<String>();
+    let name = name.trim_end_matches(['-', '.']).to_owned();
+    let full = (!spec.subdomain.is_empty() && !domain.is_empty())
+        .then(|| format!("{name}.{}.{}.svc.{domain}", spec.subdomain, pod.metadata.namespace));
+    (name, full)
+}
+
+/// Writes the pod's /etc/hosts as kubelet does.
+pub(crate) fn hosts_file(pod: &Pod, ips: &[String], domain: &str, of_host: &str) -> String {
+    let mut text = if pod.spec.host_network {
+        format!("# Kubernetes-managed hosts file (host network).\n{of_host}")
+    } else {
+        let (name, full) = host_name(pod, domain);
+        let names = full.map_or_else(|| name.clone(), |full| format!("{full}\t{name}"));
+        let fixed = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n\
+            ::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
+            fe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
+        ips.iter().fold(fixed.to_owned(), |text, ip| text + &format!("{ip}\t{names}\n"))
+    };
+    if !pod.spec.host_aliases.is_empty() {
+        text += "\n# Entries added by HostAliases.\n";
+        for alias in &pod.spec.host_aliases {
+            text += &format!("{}\t{}\n", alias.ip, alias.hostnames.join("\t"));
+        }
+    }
+    text
+}
+
+fn namespaces(pod: &Pod) -> w::NamespaceOption {
+    let spec = &pod.spec;
+    let or_pod = |host: bool| if host { w::NamespaceMode::Node } else { w::NamespaceMode::Pod };
+    let pid = match (spec.host_pid, spec.share_process_namespace) {
+        (true, _) => w::NamespaceMode::Node,
+        (false, true) => w::NamespaceMode::Pod,
+        (false, false) => w::NamespaceMode::Container,
+    };
+    w::NamespaceOption {
+        network: or_pod(spec.host_network).into(),
+        pid: pid.into(),
+        ipc: or_pod(spec.host_ipc).into(),
+        target_id: String::new(),
+    }
+}
+
+const fn number(value: i64) -> w::Int64Value {
+    w::Int64Value { value }
+}
+
+fn groups(pod: &Pod) -> Vec<i64> {
+    let own = pod.spec.security_context.as_ref();
+    let more = own.map(|own| own.supplemental_groups.clone()).unwrap_or_default();
+    let of_files = own.and_then(|own| own.fs_group).map(i64::from);
+    more.into_iter().chain(of_files).collect()
+}
+
+/// Returns the sandbox of a pod. `seen` is when the pod came, in RFC 3339.
+pub(crate) fn sandbox(
+    pod: &Pod,
+    settings: &Settings<'_>,
+    attempt: u32,
+    seen: &str,
+) -> w::PodSandboxConfig {
+    let metadata = &pod.metadata;
+    let own = pod.spec.security_context.as_ref();
+    let Dns { servers, searches, options } = dns(pod, settings);
+    let ports = pod.spec.all_containers().flat_map(|container| &container.ports);
+    let port_mappings = ports
+        .filter(|port| port.host_port > 0 && !pod.spec.host_network)
+        .map(|port| {
+            let protocol = match port.protocol.as_str() {
+                "UDP" => w::Protocol::Udp,
+                "SCTP" => w::Protocol::Sctp,
+                _ => w::Protocol::Tcp,
+            };
+            w::PortMapping {
+                protocol: protocol.into(),
+                container_port: port.container_port,
+                host_port: port.host_port,
+                host_ip: port.host_ip.clone(),
+            }
+        })
+        .collect();
+    let privileged = pod.spec.all_containers().any(|container| {
+        container.security_context.as_ref().is_some_and(|security| security.privileged)
+    });
+    let security = w::LinuxSandboxSecurityContext {
+        namespace_options: Some(namespaces(pod)),
+        run_as_user: own.and_then(|own| own.run_as_user).map(number),
+        run_as_group: own.and_then(|own| own.run_as_group).map(number),
+        supplemental_groups: groups(pod),
+        privileged,
+        seccomp: Some(w::SecurityProfile::default()),
+        ..Default::default()
+    };
+    let sysctls = own.map(|own| &own.sysctls).into_iter().flatten();
+    let sysctls = sysctls.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect();
+    let hostname = host_name(pod, settings.cluster_domain).0;
+    let logs = settings.logs.map(|logs| names::log_folder(logs, pod).display().to_string());
+    w::PodSandboxConfig {
+        metadata: Some(w::PodSandboxMetadata {
+            name: metadata.name.clone(),
+            uid: metadata.uid.clone(),
+            namespace: metadata.namespace.clone(),
+            attempt,
+        }),
+        hostname: if pod.spec.host_network { String::new() } else { hostname },
+        log_directory: logs.unwrap_or_default(),
+        dns_config: Some(w::DnsConfig { servers, searches, options }),
+        port_mappings,
+        labels: names::sandbox_labels(pod),
+        annotations: names::sandbox_annotations(pod, seen),
+        linux: Some(w::LinuxPodSandboxConfig {
+            cgroup_parent: String::new(),
+            security_context: Some(security),
+            sysctls,
+        }),
+    }
+}
+
+/// How well a pod's resources are secured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quality {
+    Guaranteed,
+    Burstable,
+    BestEffort,
+}
+
+/// Judges a pod's requests and limits.
+pub(crate) fn quality(pod: &Pod) -> Quality {
+    let relevant = |map: &BTreeMap<String, Quantity>, key: &str| {
+        map.get(key).copied().filter(|quantity| quantity.milli() > 0)
+    };
+    let (mut any, mut all) = (false, true);
+    for container in pod.spec.all_containers() {
+        for key in ["cpu", "memory"] {
+            let limit = relevant(&container.resources.limits, key);
+            let request = relevant(&container.resources.requests, key);
+            any |= limit.is_some() || request.is_some();
+            all &= limit.is_some() && request.is_none_or(|request| Some(request) == limit);
+        }
+    }
+    match (any, all) {
+        (false, _) => Quality::BestEffort,
+        (true, true) => Quality::Guaranteed,
+        (true, false) => Quality::Burstable,
+    }
+}
+
+/// The period over which processor time is shared out, in microseconds.
+const PERIOD: i64 = 100_000;
+
+fn resources(pod: &Pod, container: &Container, memory: i64) -> w::LinuxContainerResources {
+    let lists = &container.resources;
+    let limit = |key: &str| lists.limits.get(key).copied();
+    let request = |key: &str| lists.requests.get(key).copied().or_else(|| limit(key));
+    let shares = request("cpu").map_or(2, |cpu| (cpu.milli() * 1024 / 1000).clamp(2, 262_144));
+    let quota = limit("cpu").map(Quantity::milli).filter(|milli| *milli > 0);
+    let adjusted = match quality(pod) {
+        Quality::Guaranteed => -997,
+        Quality::BestEffort => 1000,
+        Quality::Burstable => {
+            let asked = i128::from(request("memory").map_or(0, Quantity::units));
+            let score = 1000 - 1000 * asked / i128::from(memory.max(1));
+            i64::try_from(score.clamp(3, 999)).unwrap_or(999)
+        }
+    };
+    w::LinuxContainerResources {
+        cpu_period: quota.map_or(0, |_| PERIOD),
+        cpu_quota: quota.map_or(0, |milli| (milli * PERIOD / 1000).max(1000)),
+        cpu_shares: shares,
+        memory_limit_in_bytes: limit("memory").map_or(0, Quantity::units),
+        oom_score_adj: adjusted,
+    }
+}
+
+fn profile(profile: Option<&Profile>, settings: &Settings<'_>) -> w::SecurityProfile {
+    let (kind, localhost_ref) = match profile.map(|profile| profile.r#type.as_str()) {
+        Some("RuntimeDefault") => (w::ProfileType::RuntimeDefault, String::new()),
+        Some("Localhost") => {
+            let file = profile.and_then(|profile| profile.localhost_profile.as_deref());
+            let root = settings.root.unwrap_or(Path::new("/")).join("seccomp");
+            let path = root.join(file.unwrap_or_default());
+            (w::ProfileType::Localhost, path.display().to_string())
+        }
+        None if settings.seccomp_default => (w::ProfileType::RuntimeDefault, String::new()),
+        Some(_) | None => (w::ProfileType::Unconfined, String::new()),
+    };
+    w::SecurityProfile { profile_type: kind.into(), localhost_ref }
+}
+
+/// Paths of the kernel that a container does not see, and those that it may not write.
+const MASKED: [&str; 10] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+fn security(
+    pod: &Pod,
+    container: &Container,
+    settings: &Settings<'_>,
+) -> w::LinuxContainerSecurityContext {
+    let of_pod = pod.spec.security_context.as_ref();
+    let default = Security::default();
+    let own = container.security_context.as_ref().unwrap_or(&default);
+    let user = own.run_as_user.or_else(|| of_pod?.run_as_user);
+    let group = own.run_as_group.or_else(|| of_pod?.run_as_group);
+    let seccomp = own.seccomp_profile.as_ref().or_else(|| of_pod?.seccomp_profile.as_ref());
+    let bare = own.privileged || own.proc_mount.as_deref() == Some("Unmasked");
+    let paths = |paths: &[&str]| {
+        if bare { Vec::new() } else { paths.iter().map(|path| (*path).to_owned()).collect() }
+    };
+    let seccomp = if own.privileged {
+        w::SecurityProfile {
+            profile_type: w::ProfileType::Unconfined.into(),
+            localhost_ref: String::new(),
+        }
+    } else {
+        profile(seccomp, settings)
+    };
+    w::LinuxContainerSecurityContext {
+        capabilities: own.capabilities.as_ref().map(|capabilities| w::Capability {
+            add_capabilities: capabilities.add.clone(),
+            drop_capabilities: capabilities.drop.clone(),
+        }),
+        privileged: own.privileged,
+        namespace_options: Some(namespaces(pod)),
+        run_as_user: user.map(number),
+        run_as_group: group.map(number),
+        readonly_rootfs: own.read_only_root_filesystem,
+        supplemental_groups: groups(pod),
+        no_new_privs: own.allow_privilege_escalation == Some(false),
+        masked_paths: paths(&MASKED),
+        readonly_paths: paths(&READ_ONLY),
+        seccomp: Some(seccomp),
+        ..Default::default()
+    }
+}
+
+/// What a container's making needs beside pod and container.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parts {
+    pub(crate) restarts: u32,
+    /// What the runtime calls the image.
+    pub(crate) image: String,
+    pub(crate) variables: Vec<(String, String)>,
+    pub(crate) mounts: Vec<w::Mount>,
+}
+
+/// Returns a container of a pod.
+pub(crate) fn container(
+    pod: &Pod,
+    container: &Container,
+    settings: &Settings<'_>,
+    parts: Parts,
+) -> w::ContainerConfig {
+    let Parts { restarts, image, variables, mounts } = parts;
+    let lookup = |name: &str| {
+        variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    };
+    let expand = |texts: &[String]| {
+        texts.iter().map(|text| crate::env::expand(text, lookup)).collect::<Vec<String>>()
+    };
+    w::ContainerConfig {
+        metadata: Some(w::ContainerMetadata { name: container.name.clone(), attempt: restarts }),
+        image: Some(w::ImageSpec { image }),
+        command: expand(&container.command),
+        args: expand(&container.args),
+        working_dir: container.working_dir.clone(),
+        mounts,
+        devices: Vec::new(),
+        labels: names::container_labels(pod, container),
+        annotations: names::container_annotations(pod, container, restarts),
+        log_path: names::log_file(&container.name, restarts),
+        stdin: container.stdin,
+        stdin_once: container.stdin_once,
+        tty: container.tty,
+        linux: Some(w::LinuxContainerConfig {
+            resources: Some(resources(pod, container, settings.memory)),
+            security_context: Some(security(pod, container, settings)),
+        }),
+        envs: variables.into_iter().map(|(key, value)| w::KeyValue { key, value }).collect(),
+    }
+}
+
+/// Checks that a container that may not run as root does not.
+///
+/// # Errors
+/// Why it would, or why that cannot be known, as kubelet says it.
+pub(crate) fn check_user(pod: &Pod, container: &Container, image: &w::Image) -> Result<(), String> {
+    let of_pod = pod.spec.security_context.as_ref();
+    let own = container.security_context.as_ref();
+    let wanted = own
+        .and_then(|own| own.run_as_non_root)
+        .or_else(|| of_pod?.run_as_non_root)
+        .unwrap_or(false);
+    if !wanted {
+        return Ok(());
+    }
+    let user = own.and_then(|own| own.run_as_user).or_else(|| of_pod?.run_as_user);
+    match (user, &image.uid) {
+        (Some(0), _) => Err("container's runAsUser breaks non-root policy".to_owned()),
+        (Some(_), _) => Ok(()),
+        (None, Some(w::Int64Value { value: 0 })) => {
+            Err("container has runAsNonRoot and image will run as root".to_owned())
+        }
+        (None, Some(_)) => Ok(()),
+        (None, None) if image.username.is_empty() => {
+            Err("container has runAsNonRoot and image will run as root".to_owned())
+        }
+        (None, None) => Err(format!(
+            "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root",
+            image.username
+        )),
+    }
+}

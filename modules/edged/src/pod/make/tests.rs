@@ -1,0 +1,103 @@
+//! Tests of what the runtime is told.
+
+use super::*;
+
+fn pod(spec: &str) -> Pod {
+    let text =
+        format!(r#"{{"metadata":{{"name":"web-0","namespace":"ns","uid":"u-1"}},"spec":{spec}}}"#);
+    serde_json::from_str(&text).unwrap()
+}
+
+fn settings() -> Settings<'static> {
+    Settings {
+        host_dns: Dns::parse("nameserver 192.0.2.53\nsearch example.org\noptions rotate\n"),
+        cluster_domain: "cluster.local",
+        logs: Some(Path::new("/var/log/pods")),
+        memory: 1 << 30,
+        ..Settings::default()
+    }
+}
+
+#[test]
+fn a_plain_pods_sandbox_is_kubelets() {
+    let pod = pod(
+        r#"{"containers":[{"name":"c","ports":[{"containerPort":80,"hostPort":8080},{"containerPort":81}]}]}"#,
+    );
+    let sandbox = sandbox(&pod, &settings(), 2, "now");
+    assert_eq!(sandbox.hostname, "web-0");
+    assert_eq!(sandbox.log_directory, "/var/log/pods/ns_web-0_u-1");
+    assert_eq!(sandbox.metadata.map(|metadata| metadata.attempt), Some(2));
+    assert_eq!(sandbox.port_mappings.len(), 1);
+    assert_eq!(sandbox.labels.get("io.kubernetes.pod.uid").map(String::as_str), Some("u-1"));
+    let dns = sandbox.dns_config.unwrap();
+    assert_eq!(
+        (dns.servers, dns.options),
+        (vec!["192.0.2.53".to_owned()], vec!["rotate".to_owned()])
+    );
+}
+
+#[test]
+fn the_cluster_comes_first_and_the_pod_adds_to_it() {
+    let pod =
+        pod(r#"{"dnsPolicy":"ClusterFirst","dnsConfig":{"nameservers":["10.96.0.10","1.1.1.1"],
+        "options":[{"name":"ndots","value":"2"},{"name":"edns0"}]}}"#);
+    let servers = ["10.96.0.10".to_owned()];
+    let settings = Settings { cluster_dns: &servers, ..settings() };
+    let dns = dns(&pod, &settings);
+    assert_eq!(dns.servers, ["10.96.0.10", "1.1.1.1"]);
+    let searches = ["ns.svc.cluster.local", "svc.cluster.local", "cluster.local", "example.org"];
+    assert_eq!(dns.searches, searches);
+    assert_eq!(dns.options, ["ndots:2", "edns0"]);
+}
+
+#[test]
+fn hosts_files_are_kubelets() {
+    let own =
+        pod(r#"{"subdomain":"web","hostAliases":[{"ip":"192.0.2.9","hostnames":["a","b"]}]}"#);
+    let text = hosts_file(&own, &["10.0.0.5".to_owned()], "cluster.local", "");
+    assert!(text.contains("\n10.0.0.5\tweb-0.web.ns.svc.cluster.local\tweb-0\n"), "{text}");
+    assert!(text.ends_with("\n# Entries added by HostAliases.\n192.0.2.9\ta\tb\n"), "{text}");
+    let host = pod(r#"{"hostNetwork":true}"#);
+    let text = hosts_file(&host, &[], "", "127.0.0.1 x\n");
+    assert_eq!(text, "# Kubernetes-managed hosts file (host network).\n127.0.0.1 x\n");
+}
+
+#[test]
+fn resources_and_quality_follow_requests_and_limits() {
+    for (lists, quality_of, quota, adjusted) in [
+        ("{}", Quality::BestEffort, 0, 1000),
+        (r#"{"limits":{"cpu":"200m","memory":"64Mi"}}"#, Quality::Guaranteed, 20_000, -997),
+        (r#"{"requests":{"memory":"512Mi"}}"#, Quality::Burstable, 0, 500),
+    ] {
+        let pod = pod(&format!(r#"{{"containers":[{{"name":"c","resources":{lists}}}]}}"#));
+        assert_eq!(quality(&pod), quality_of);
+        let resources = resources(&pod, &pod.spec.containers[0], 1 << 30);
+        assert_eq!((resources.cpu_quota, resources.oom_score_adj), (quota, adjusted));
+    }
+}
+
+#[test]
+fn rights_of_the_container_go_before_those_of_the_pod() {
+    let pod = pod(r#"{"securityContext":{"runAsUser":1000,"fsGroup":7,"supplementalGroups":[5]},
+        "containers":[{"name":"c","securityContext":{"runAsUser":5,"allowPrivilegeEscalation":false,
+        "capabilities":{"drop":["ALL"]},"seccompProfile":{"type":"RuntimeDefault"}}},{"name":"d"}]}"#);
+    let own = security(&pod, &pod.spec.containers[0], &settings());
+    assert_eq!(own.run_as_user, Some(number(5)));
+    assert_eq!((own.no_new_privs, own.supplemental_groups), (true, vec![5, 7]));
+    assert_eq!(own.seccomp.map(|it| it.profile_type), Some(w::ProfileType::RuntimeDefault.into()));
+    let other = security(&pod, &pod.spec.containers[1], &settings());
+    assert_eq!(other.run_as_user, Some(number(1000)));
+    assert_eq!(other.masked_paths.len(), MASKED.len());
+}
+
+#[test]
+fn nobody_becomes_root_who_may_not() {
+    let pod = pod(r#"{"securityContext":{"runAsNonRoot":true},"containers":[{"name":"c"}]}"#);
+    let image =
+        |uid, username: &str| w::Image { uid, username: username.to_owned(), ..Default::default() };
+    let check = |image| check_user(&pod, &pod.spec.containers[0], &image);
+    assert!(check(image(Some(number(0)), "")).is_err());
+    assert!(check(image(None, "")).is_err());
+    assert!(check(image(None, "www")).unwrap_err().contains("non-numeric user (www)"));
+    assert_eq!(check(image(Some(number(33)), "")), Ok(()));
+}

@@ -1,0 +1,329 @@
+//! A pod's status as kubelet writes it, from what there is of the pod and what is known about what
+//! could not be done. Pure.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::pod::plan::{Ledger, SANDBOX, Stage, paused_until};
+use crate::pod::seen::{Contained, Seen, State};
+use crate::pod::spec::{Container, Pod, RestartPolicy};
+
+/// Writes a time in Unix milliseconds as the API does, in whole seconds.
+pub(crate) fn rfc3339(millis: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(millis.div_euclid(1000))
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())
+}
+
+/// Reads a time of the API as Unix milliseconds.
+pub(crate) fn millis(text: &str) -> Option<i64> {
+    let nanos = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos();
+    i64::try_from(nanos / 1_000_000).ok()
+}
+
+/// Why a pod was ended by the node itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// What a status is made from.
+#[derive(Debug)]
+pub(crate) struct Situation<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) seen: &'a Seen,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) stage: Stage,
+    /// Set when the node ended the pod.
+    pub(crate) verdict: Option<&'a Verdict>,
+    /// What the runtime calls itself.
+    pub(crate) runtime: &'a str,
+    pub(crate) host_ip: &'a str,
+    /// When the pod was first seen here: Unix milliseconds.
+    pub(crate) start: i64,
+    pub(crate) now: i64,
+}
+
+/// When each condition last changed, by type.
+pub(crate) type Transitions = BTreeMap<String, (String, String)>;
+
+/// Reads the transitions out of what was reported before.
+pub(crate) fn transitions(pod: &Pod) -> Transitions {
+    let conditions = pod.status.conditions.iter();
+    let since = conditions.filter_map(|condition| {
+        let time = condition.last_transition_time.clone()?;
+        Some((condition.r#type.clone(), (condition.status.clone(), time)))
+    });
+    since.collect()
+}
+
+/// Makes the patch for the pod's status.
+pub(crate) fn patch(situation: &Situation<'_>, transitions: &mut Transitions) -> Value {
+    let Situation { pod, seen, .. } = situation;
+    let phase = situation.phase();
+    let mut status = Map::new();
+    status.insert("phase".to_owned(), phase.into());
+    let verdict = situation.verdict;
+    status.insert("reason".to_owned(), verdict.map(|verdict| verdict.reason).into());
+    let message = verdict.map(|verdict| verdict.message.as_str());
+    status.insert("message".to_owned(), message.into());
+    let conditions = situation.conditions(phase, transitions);
+    let order: Vec<_> = conditions.iter().map(|one| json!({"type": one["type"]})).collect();
+    status.insert("$setElementOrder/conditions".to_owned(), order.into());
+    status.insert("conditions".to_owned(), conditions.into());
+    let spec = &pod.spec;
+    let mut list = |key: &str, containers: &[Container], init: bool| {
+        if !containers.is_empty() {
+            let states: Vec<_> =
+                containers.iter().map(|it| situation.container(it, init)).collect();
+            status.insert(key.to_owned(), states.into());
+        }
+    };
+    list("initContainerStatuses", &spec.init_containers, true);
+    list("containerStatuses", &spec.containers, false);
+    status.insert("startTime".to_owned(), rfc3339(situation.start).into());
+    if !situation.host_ip.is_empty() {
+        status.insert("hostIP".to_owned(), situation.host_ip.into());
+        status.insert("hostIPs".to_owned(), json!([{"ip": situation.host_ip}]));
+    }
+    let ips = ips(pod, seen, situation.host_ip);
+    if let Some(first) = ips.first() {
+        status.insert("podIP".to_owned(), first.as_str().into());
+        let mut list: Vec<_> = ips.iter().map(|ip| json!({"ip": ip})).collect();
+        let old = pod.status.pod_ips.iter().filter(|old| !ips.contains(&old.ip));
+        list.extend(old.map(|old| json!({"ip": old.ip, "$patch": "delete"})));
+        status.insert("podIPs".to_owned(), list.into());
+    }
+    json!({"metadata": {"uid": pod.metadata.uid}, "status": status})
+}
+
+/// Returns a pod's addresses.
+pub(crate) fn ips(pod: &Pod, seen: &Seen, host_ip: &str) -> Vec<String> {
+    if pod.spec.host_network {
+        return Some(host_ip.to_owned()).filter(|ip| !ip.is_empty()).into_iter().collect();
+    }
+    seen.sandboxes.iter().find(|it| !it.ips.is_empty()).map(|it| it.ips.clone()).unwrap_or_default()
+}
+
+impl Situation<'_> {
+    /// Tells whether an init container has done its part.
+    fn is_initialised(&self, container: &Container) -> bool {
+        let Some(latest) = self.seen.latest(&container.name) else { return false };
+        if container.is_sidecar() {
+            return latest.state == State::Running && self.health(latest).0;
+        }
+        latest.state == State::Exited && latest.exit_code == 0
+    }
+
+    /// Tells whether a running container is started and ready.
+    fn health(&self, container: &Contained) -> (bool, bool) {
+        let health = self.ledger.health.get(&container.id);
+        let known = health.map_or((false, false), |health| (health.started, health.ready));
+        if container.state == State::Running { known } else { (false, false) }
+    }
+
+    fn phase(&self) -> &'static str {
+        let Self { pod, seen, stage, .. } = self;
+        let spec = &pod.spec;
+        if self.verdict.is_some() {
+            return "Failed";
+        }
+        match pod.status.phase.as_str() {
+            "Failed" => return "Failed",
+            "Succeeded" => return "Succeeded",
+            _ => {}
+        }
+        let latest = |container: &Container| seen.latest(&container.name);
+        let exited =
+            |container: &Container| latest(container).filter(|it| it.state == State::Exited);
+        if *stage == Stage::Done || *stage == Stage::Ended {
+            let well = |it: &Container| exited(it).is_some_and(|ended| ended.exit_code == 0);
+            let sidecar_or_well = |it: &Container| it.is_sidecar() || well(it);
+            let all = spec.containers.iter().all(well)
+                && spec.init_containers.iter().all(sidecar_or_well);
+            return if all { "Succeeded" } else { "Failed" };
+        }
+        let begun = spec.containers.iter().any(|it| {
+            latest(it).is_some_and(|it| {
+                matches!(it.state, State::Running | State::Exited | State::Unknown)
+            })
+        });
+        let all_begun = spec
+            .containers
+            .iter()
+            .all(|it| latest(it).is_some_and(|it| it.state != State::Created));
+        if begun && (all_begun || pod.status.phase == "Running") { "Running" } else { "Pending" }
+    }
+
+    fn conditions(&self, phase: &str, transitions: &mut Transitions) -> Vec<Value> {
+        let Self { pod, seen, .. } = self;
+        let spec = &pod.spec;
+        let over = phase == "Succeeded" || phase == "Failed";
+        let names = |list: Vec<&str>| format!("[{}]", list.join(" "));
+        let uninit: Vec<_> = spec
+            .init_containers
+            .iter()
+            .filter(|container| !self.is_initialised(container))
+            .map(|container| container.name.as_str())
+            .collect();
+        let main_begun = spec.containers.iter().any(|it| seen.latest(&it.name).is_some());
+        let initialised = if uninit.is_empty() || main_begun || phase == "Succeeded" {
+            (true, if phase == "Succeeded" { "PodCompleted" } else { "" }, String::new())
+        } else {
+            let message = format!("containers with incomplete status: {}", names(uninit));
+            (false, "ContainersNotInitialized", message)
+        };
+        let unready: Vec<_> = spec
+            .containers
+            .iter()
+            .chain(spec.init_containers.iter().filter(|init| init.is_sidecar()))
+            .filter(|it| seen.latest(&it.name).is_none_or(|latest| !self.health(latest).1))
+            .map(|container| container.name.as_str())
+            .collect();
+        let ready = match phase {
+            "Succeeded" => (false, "PodCompleted", String::new()),
+            "Failed" => (false, "PodFailed", String::new()),
+            _ if unready.is_empty() => (true, "", String::new()),
+            _ => {
+                let message = format!("containers with unready status: {}", names(unready));
+                (false, "ContainersNotReady", message)
+            }
+        };
+        let usable = seen.usable(spec.host_network).is_some() && !over;
+        let list = [
+            ("PodReadyToStartContainers", (usable, "", String::new())),
+            ("Initialized", initialised),
+            ("Ready", ready.clone()),
+            ("ContainersReady", ready),
+            ("PodScheduled", (true, "", String::new())),
+        ];
+        let now = rfc3339(self.now);
+        list.into_iter()
+            .map(|(kind, (holds, reason, message))| {
+                let status = if holds { "True" } else { "False" };
+                let fresh = (status.to_owned(), now.clone());
+                let since = transitions.entry(kind.to_owned()).or_insert_with(|| fresh.clone());
+                if since.0 != status {
+                    *since = fresh;
+                }
+                let said = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
+                json!({
+                    "type": kind, "status": status, "lastProbeTime": null,
+                    "lastTransitionTime": since.1, "reason": said(reason), "message": said(&message),
+                })
+            })
+            .collect()
+    }
+
+    fn container(&self, container: &Container, init: bool) -> Value {
+        let latest = self.seen.latest(&container.name);
+        let (started, ready) = latest.map_or((false, false), |latest| self.health(latest));
+        let done = init
+            && !container.is_sidecar()
+            && latest.is_some_and(|it| it.state == State::Exited && it.exit_code == 0);
+        let mut last = latest.and_then(|it| self.seen.ended_before(&container.name, &it.id));
+        let state = match latest {
+            Some(running) if running.state == State::Running => {
+                json!({"running": {"startedAt": rfc3339(running.started)}})
+            }
+            Some(ended) if ended.state == State::Exited && !self.waits(container, ended) => {
+                self.terminated(ended)
+            }
+            Some(ended) if ended.state == State::Exited => {
+                last = Some(ended);
+                self.waiting(container)
+            }
+            Some(_) | None => self.waiting(container),
+        };
+        let id =
+            latest.map_or_else(String::new, |latest| format!("{}://{}", self.runtime, latest.id));
+        let image = latest.map(|latest| latest.image.as_str()).filter(|image| !image.is_empty());
+        json!({
+            "name": container.name,
+            "state": state,
+            "lastState": last.map_or_else(|| json!({}), |last| self.terminated(last)),
+            "ready": ready || done,
+            "restartCount": latest.map_or(0, |latest| latest.restarts),
+            "image": image.unwrap_or(&container.image),
+            "imageID": latest.map_or("", |latest| &latest.image_ref),
+            "containerID": if id.is_empty() { Value::Null } else { id.into() },
+            "started": started,
+        })
+    }
+
+    /// Tells whether a container that ended is to run again.
+    fn waits(&self, container: &Container, ended: &Contained) -> bool {
+        if self.stage != Stage::Living || self.pod.metadata.deletion_timestamp.is_some() {
+            return false;
+        }
+        let is_init = self.pod.spec.init_containers.iter().any(|init| init.name == container.name);
+        let due = if container.is_sidecar() {
+            true
+        } else if is_init {
+            ended.exit_code != 0 && self.pod.spec.restart_policy != RestartPolicy::Never
+        } else {
+            crate::pod::plan::is_due(self.pod, container, Some(ended))
+        };
+        due && self.reason(&container.name).is_some()
+    }
+
+    /// Returns why a container does not run yet, if something in particular keeps it.
+    fn reason(&self, name: &str) -> Option<(String, String)> {
+        let holds = &self.ledger.holds;
+        if let Some(hold) = holds.get(name).filter(|hold| !hold.reason.is_empty()) {
+            return Some((hold.reason.clone(), hold.message.clone()));
+        }
+        paused_until(self.seen, self.ledger, name, self.now)?;
+        let pause = self.ledger.pauses.get(name).map_or(0, |pause| pause.pause / 1000);
+        let length = match (pause / 60, pause % 60) {
+            (0, seconds) => format!("{seconds}s"),
+            (minutes, seconds) => format!("{minutes}m{seconds}s"),
+        };
+        let metadata = &self.pod.metadata;
+        let (pod, namespace, uid) = (&metadata.name, &metadata.namespace, &metadata.uid);
+        let message = format!(
+            "back-off {length} restarting failed container={name} pod={pod}_{namespace}({uid})"
+        );
+        Some(("CrashLoopBackOff".to_owned(), message))
+    }
+
+    fn waiting(&self, container: &Container) -> Value {
+        let own = self.reason(&container.name);
+        let of_sandbox = || {
+            let hold = self.ledger.holds.get(SANDBOX)?;
+            Some(("ContainerCreating".to_owned(), hold.message.clone()))
+        };
+        if let Some((reason, message)) = own.or_else(of_sandbox) {
+            return json!({"waiting": {"reason": reason, "message": message}});
+        }
+        let inits = &self.pod.spec.init_containers;
+        let plain = inits.is_empty();
+        json!({"waiting": {"reason": if plain { "ContainerCreating" } else { "PodInitializing" }}})
+    }
+
+    fn terminated(&self, ended: &Contained) -> Value {
+        let reason = match (ended.reason.as_str(), ended.exit_code) {
+            ("", 0) => "Completed",
+            ("", _) => "Error",
+            (reason, _) => reason,
+        };
+        let time = |millis: i64| if millis > 0 { rfc3339(millis).into() } else { Value::Null };
+        let message = Some(ended.message.as_str()).filter(|message| !message.is_empty());
+        json!({"terminated": {
+            "exitCode": ended.exit_code,
+            "reason": reason,
+            "message": message,
+            "startedAt": time(ended.started),
+            "finishedAt": time(ended.finished),
+            "containerID": format!("{}://{}", self.runtime, ended.id),
+        }})
+    }
+}

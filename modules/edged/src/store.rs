@@ -1,0 +1,240 @@
+//! What is asked of the store (metamanager) and through it of the cloud, and what is told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ipc_proto::{Content, Group, Kind, Module, Operation, Resource, Scope};
+use module_runtime::{Peers, RequestError};
+use serde::Deserialize;
+
+/// How long the store may take: it asks the cloud for what it does not have, for a minute at most.
+const PATIENCE: Duration = Duration::from_secs(65);
+
+/// The handle on the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    peers: Peers,
+}
+
+/// An answer without an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// There is no such object.
+    NotFound,
+    /// It exists already.
+    Exists,
+    /// Another was faster.
+    Conflict,
+    /// It cannot be known now; the text says why.
+    Unknown(String),
+}
+
+/// A config map or a secret: its entries.
+pub(crate) type Entries = BTreeMap<String, Vec<u8>>;
+
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(rename = "Object", default)]
+    object: Option<serde_json::Value>,
+    #[serde(rename = "Err", default)]
+    error: Option<Failure>,
+    #[serde(rename = "ErrStatus", default)]
+    status: Option<Status>,
+}
+
+#[derive(Deserialize)]
+struct Failure {
+    #[serde(rename = "ErrStatus", default)]
+    status: Option<Status>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    status: Option<String>,
+    reason: Option<String>,
+    message: Option<String>,
+}
+
+impl Status {
+    fn says_nothing(&self) -> bool {
+        self.status.as_deref().unwrap_or("").is_empty()
+            && self.reason.as_deref().unwrap_or("").is_empty()
+    }
+
+    fn lack(self) -> Lack {
+        match self.reason.as_deref() {
+            Some("NotFound") => Lack::NotFound,
+            Some("AlreadyExists") => Lack::Exists,
+            Some("Conflict") => Lack::Conflict,
+            Some(_) | None => Lack::Unknown(self.message.unwrap_or_default()),
+        }
+    }
+}
+
+/// Reads an answer that carries an object in an envelope.
+fn opened(content: &Content) -> Result<serde_json::Value, Lack> {
+    let broken = |error| Lack::Unknown(format!("the answer cannot be read: {error}"));
+    let envelope: Envelope = content.decode().map_err(broken)?;
+    match envelope {
+        Envelope { status: Some(status), .. } => Err(status.lack()),
+        Envelope { error: Some(Failure { status: None }), .. } => {
+            Err(Lack::Unknown("the cloud failed and does not say how".to_owned()))
+        }
+        Envelope { error: Some(Failure { status: Some(status) }), .. }
+            if !status.says_nothing() =>
+        {
+            Err(status.lack())
+        }
+        Envelope { object: Some(object), .. } => Ok(object),
+        Envelope { .. } => Err(Lack::Unknown("the answer has no object".to_owned())),
+    }
+}
+
+/// Reads an answer that is an object, or says why there is none.
+fn bare<T: for<'de> Deserialize<'de>>(content: &Content) -> Result<T, Lack> {
+    let broken = |error| Lack::Unknown(format!("the answer cannot be read: {error}"));
+    let envelope: Envelope = content.decode().map_err(broken)?;
+    if let Some(status) = envelope.status {
+        return Err(status.lack());
+    }
+    content.decode().map_err(broken)
+}
+
+#[derive(Deserialize)]
+struct ConfigMap {
+    #[serde(default)]
+    data: Option<BTreeMap<String, String>>,
+    #[serde(default, rename = "binaryData")]
+    binary_data: Option<BTreeMap<String, String>>,
+}
+
+fn decoded(entries: Option<BTreeMap<String, String>>) -> Result<Entries, Lack> {
+    let mut decoded = Entries::new();
+    for (key, value) in entries.unwrap_or_default() {
+        let bytes = data_encoding::BASE64.decode(value.as_bytes()).map_err(|error| {
+            Lack::Unknown(format!("the value of '{key}' is no base64: {error}"))
+        })?;
+        decoded.insert(key, bytes);
+    }
+    Ok(decoded)
+}
+
+/// Reads a config map.
+fn config_map(content: &Content) -> Result<Entries, Lack> {
+    let ConfigMap { data, binary_data } = bare(content)?;
+    let mut entries = decoded(binary_data)?;
+    entries.extend(data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into())));
+    Ok(entries)
+}
+
+/// Reads a secret.
+fn secret(content: &Content) -> Result<Entries, Lack> {
+    let ConfigMap { data, .. } = bare(content)?;
+    decoded(data)
+}
+
+/// Names an object of a namespace.
+pub(crate) fn object(namespace: &str, kind: Kind, name: &str) -> Resource {
+    Resource::object(Scope::Namespace(namespace.into()), kind, name)
+}
+
+impl Store {
+    /// Makes the handle.
+    pub(crate) const fn new(peers: Peers) -> Self {
+        Self { peers }
+    }
+
+    async fn ask(
+        &self,
+        operation: Operation,
+        resource: Resource,
+        content: Content,
+    ) -> Result<Content, Lack> {
+        let message = self.peers.message(Group::Meta, operation, resource, content);
+        match self.peers.request(Module::Metamanager, message, PATIENCE).await {
+            Ok(delivery) => {
+                let content = delivery.message.content.clone();
+                delivery.settle();
+                Ok(content)
+            }
+            Err(RequestError::Failed { answer, .. }) => {
+                Err(Lack::Unknown(answer.content.decode().unwrap_or_default()))
+            }
+            Err(error) => Err(Lack::Unknown(error.to_string())),
+        }
+    }
+
+    /// Asks for a config map's entries.
+    pub(crate) async fn config_map(&self, namespace: &str, name: &str) -> Result<Entries, Lack> {
+        let resource = object(namespace, Kind::ConfigMap, name);
+        config_map(&self.ask(Operation::Query, resource, Content::NULL).await?)
+    }
+
+    /// Asks for a secret's entries.
+    pub(crate) async fn secret(&self, namespace: &str, name: &str) -> Result<Entries, Lack> {
+        let resource = object(namespace, Kind::Secret, name);
+        secret(&self.ask(Operation::Query, resource, Content::NULL).await?)
+    }
+
+    /// Asks for any object that comes without an envelope.
+    pub(crate) async fn query<T: for<'de> Deserialize<'de>>(
+        &self,
+        resource: Resource,
+        content: Content,
+    ) -> Result<T, Lack> {
+        bare(&self.ask(Operation::Query, resource, content).await?)
+    }
+
+    /// Sends something to the cloud, or asks it, and takes the object out of the answer.
+    pub(crate) async fn exchange(
+        &self,
+        operation: Operation,
+        resource: Resource,
+        content: Content,
+    ) -> Result<serde_json::Value, Lack> {
+        opened(&self.ask(operation, resource, content).await?)
+    }
+
+    /// Tells the cloud something that must arrive; returns when the store has it on its disk.
+    pub(crate) async fn tell(
+        &self,
+        operation: Operation,
+        resource: Resource,
+        content: Content,
+    ) -> Result<(), RequestError> {
+        let message = self.peers.message(Group::Meta, operation, resource, content);
+        self.peers.send(Module::Metamanager, message).await?.settled().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(text: &'static str) -> Content {
+        Content::from_raw(text.as_bytes().into())
+    }
+
+    #[test]
+    fn entries_are_text_and_base64() {
+        let map = config_map(&content(r#"{"data":{"a":"x"},"binaryData":{"b":"AAE="}}"#)).unwrap();
+        assert_eq!(map.get("a").map(Vec::as_slice), Some(&b"x"[..]));
+        assert_eq!(map.get("b").map(Vec::as_slice), Some(&[0, 1][..]));
+        let secret = secret(&content(r#"{"data":{"p":"cHc="},"type":"Opaque"}"#)).unwrap();
+        assert_eq!(secret.get("p").map(Vec::as_slice), Some(&b"pw"[..]));
+    }
+
+    #[test]
+    fn errors_are_no_objects() {
+        let missing = content(r#"{"ErrStatus":{"status":"Failure","reason":"NotFound"}}"#);
+        assert_eq!(config_map(&missing), Err(Lack::NotFound));
+        let exists = content(
+            r#"{"Object":null,"Err":{"ErrStatus":{"status":"Failure","reason":"AlreadyExists"}}}"#,
+        );
+        assert_eq!(opened(&exists), Err(Lack::Exists));
+        assert!(matches!(opened(&content(r#"{"Object":{},"Err":{}}"#)), Err(Lack::Unknown(_))));
+        assert!(opened(&content(r#"{"Object":{"a":1},"Err":null}"#)).is_ok());
+        assert!(matches!(secret(&content(r#"{"data":{"p":"%"}}"#)), Err(Lack::Unknown(_))));
+    }
+}

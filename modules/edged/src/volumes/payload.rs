@@ -1,0 +1,267 @@
+//! The files that a volume holds. Pure: what is needed is named first and handed in then.
+
+use std::collections::BTreeMap;
+
+use ipc_proto::Kind;
+
+use crate::env::{self, Facts, Found, Need};
+use crate::pod::spec::{Item, Pod, Volume};
+use crate::pod::volume::DownwardApi;
+use crate::store::Entries;
+
+/// A file: its content and its mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct File {
+    pub(crate) content: Vec<u8>,
+    pub(crate) mode: u32,
+}
+
+/// Files by their path inside the volume.
+pub(crate) type Files = BTreeMap<String, File>;
+
+/// Tokens by audience and life.
+pub(crate) type Tokens = BTreeMap<(String, i64), String>;
+
+/// The mode of files that do not say it.
+const MODE: u32 = 0o644;
+
+/// How long a token is valid that does not say it, in seconds.
+const TOKEN_LIFE: i64 = 3600;
+
+/// Returns what has to be found for volumes.
+pub(crate) fn needs(volumes: &[Volume]) -> Vec<Need> {
+    let mut needs = Vec::new();
+    for volume in volumes {
+        needs.extend(volume.config_map.iter().map(|it| (Kind::ConfigMap, it.name.clone())));
+        needs.extend(volume.secret.iter().map(|it| (Kind::Secret, it.secret_name.clone())));
+        for source in volume.projected.iter().flat_map(|projected| &projected.sources) {
+            needs.extend(source.config_map.iter().map(|it| (Kind::ConfigMap, it.name.clone())));
+            needs.extend(source.secret.iter().map(|it| (Kind::Secret, it.name.clone())));
+        }
+    }
+    needs.sort_by_key(|(kind, name)| env::key(kind, name));
+    needs.dedup();
+    needs
+}
+
+/// Returns the files of a volume that consists of files.
+///
+/// # Errors
+/// What is missing or wrong, as kubelet says it.
+pub(crate) fn files(
+    pod: &Pod,
+    volume: &Volume,
+    facts: &Facts,
+    found: &Found,
+    tokens: &Tokens,
+) -> Result<Option<Files>, String> {
+    let mut files = Files::new();
+    if let Some(map) = &volume.config_map {
+        let source = Source { kind: Kind::ConfigMap, name: &map.name, optional: map.optional };
+        source.take(&map.items, map.default_mode.unwrap_or(MODE), found, &mut files)?;
+    } else if let Some(secret) = &volume.secret {
+        let (name, optional) = (&secret.secret_name, secret.optional);
+        let source = Source { kind: Kind::Secret, name, optional };
+        source.take(&secret.items, secret.default_mode.unwrap_or(MODE), found, &mut files)?;
+    } else if let Some(downward) = &volume.downward_api {
+        let mode = downward.default_mode.unwrap_or(MODE);
+        fields(pod, downward, mode, facts, &mut files)?;
+    } else if volume.projected.is_some() {
+        projected(pod, volume, facts, found, tokens, &mut files)?;
+    } else {
+        return Ok(None);
+    }
+    Ok(Some(files))
+}
+
+fn projected(
+    pod: &Pod,
+    volume: &Volume,
+    facts: &Facts,
+    found: &Found,
+    tokens: &Tokens,
+    files: &mut Files,
+) -> Result<(), String> {
+    let Some(projected) = &volume.projected else { return Ok(()) };
+    let mode = projected.default_mode.unwrap_or(MODE);
+    for source in &projected.sources {
+        if let Some(map) = &source.config_map {
+            let source = Source { kind: Kind::ConfigMap, name: &map.name, optional: map.optional };
+            source.take(&map.items, mode, found, files)?;
+        }
+        if let Some(secret) = &source.secret {
+            let (name, optional) = (&secret.name, secret.optional);
+            Source { kind: Kind::Secret, name, optional }.take(
+                &secret.items,
+                mode,
+                found,
+                files,
+            )?;
+        }
+        if let Some(downward) = &source.downward_api {
+            fields(pod, downward, mode, facts, files)?;
+        }
+        if let Some(token) = &source.service_account_token {
+            let key = (token.audience.clone(), token.expiration_seconds.unwrap_or(TOKEN_LIFE));
+            let content = tokens.get(&key).ok_or("its token is missing")?;
+            // Only who owns the file reads it, unless a group or user is given to it.
+            let mode =
+                if pod.spec.security_context.as_ref().is_some_and(|own| own.fs_group.is_some()) {
+                    0o600
+                } else {
+                    0o644
+                };
+            add(files, &token.path, content.as_bytes(), mode)?;
+        }
+        if let Some(kind) = source.other.keys().next() {
+            return Err(format!("projected source '{kind}' is not supported on this node"));
+        }
+    }
+    Ok(())
+}
+
+fn fields(
+    pod: &Pod,
+    downward: &DownwardApi,
+    mode: u32,
+    facts: &Facts,
+    files: &mut Files,
+) -> Result<(), String> {
+    for item in &downward.items {
+        let value = match (&item.field_ref, &item.resource_field_ref) {
+            (Some(field), _) => env::field_value(pod, field, facts)?,
+            (None, Some(field)) => {
+                let container = pod.spec.containers.first().ok_or("the pod has no container")?;
+                env::resource_value(pod, container, field, facts)?
+            }
+            (None, None) => return Err(format!("'{}' has no source", item.path)),
+        };
+        add(files, &item.path, value.as_bytes(), item.mode.unwrap_or(mode))?;
+    }
+    Ok(())
+}
+
+struct Source<'a> {
+    kind: Kind,
+    name: &'a str,
+    optional: bool,
+}
+
+impl Source<'_> {
+    fn take(
+        &self,
+        items: &[Item],
+        mode: u32,
+        found: &Found,
+        files: &mut Files,
+    ) -> Result<(), String> {
+        let Self { kind, name, optional } = self;
+        let entries: &Entries = match found.get(&env::key(kind, name)) {
+            Some(Some(entries)) => entries,
+            Some(None) | None if *optional => return Ok(()),
+            Some(None) | None => return Err(format!("{kind} \"{name}\" not found")),
+        };
+        if items.is_empty() {
+            for (key, content) in entries {
+                add(files, key, content, mode)?;
+            }
+        }
+        for item in items {
+            match entries.get(&item.key) {
+                Some(content) => add(files, &item.path, content, item.mode.unwrap_or(mode))?,
+                None if *optional => {}
+                None => return Err(format!("references non-existent {kind} key: {}", item.key)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds a file, unless its path leads out of the volume or into what keeps it together.
+fn add(files: &mut Files, path: &str, content: &[u8], mode: u32) -> Result<(), String> {
+    let mut parts = path.split('/');
+    let good =
+        parts.all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains('\0'));
+    if !good || path.starts_with("..") || path.len() > 4096 {
+        return Err(format!("'{path}' is no path inside a volume"));
+    }
+    files.insert(path.to_owned(), File { content: content.to_vec(), mode: mode & 0o777 });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files_of(volume: &str) -> Result<Vec<(String, String, u32)>, String> {
+        let text = format!(
+            r#"{{"metadata":{{"name":"p","namespace":"ns","labels":{{"a":"1","b":"2"}}}},
+            "spec":{{"containers":[{{"name":"c"}}],"volumes":[{volume}]}}}}"#
+        );
+        let pod: Pod = serde_json::from_str(&text).unwrap();
+        let volume = &pod.spec.volumes[0];
+        let entries = |pairs: &[(&str, &str)]| {
+            Some(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect())
+        };
+        let found = Found::from([
+            ("configmap/m".to_owned(), entries(&[("x", "1"), ("y", "2")])),
+            ("secret/s".to_owned(), entries(&[("../up", "1")])),
+        ]);
+        let tokens = Tokens::from([((String::new(), 3607), "T".to_owned())]);
+        let files = files(&pod, volume, &Facts::default(), &found, &tokens)?.unwrap_or_default();
+        let text = |file: File| (String::from_utf8(file.content).unwrap(), file.mode);
+        Ok(files
+            .into_iter()
+            .map(|(path, file)| (path, text(file)))
+            .map(|(p, (c, m))| (p, c, m))
+            .collect())
+    }
+
+    fn file(path: &str, content: &str, mode: u32) -> (String, String, u32) {
+        (path.to_owned(), content.to_owned(), mode)
+    }
+
+    #[test]
+    fn a_config_map_is_its_entries_or_the_chosen_ones() {
+        let all = files_of(r#"{"name":"v","configMap":{"name":"m"}}"#);
+        assert_eq!(all, Ok(vec![file("x", "1", 0o644), file("y", "2", 0o644)]));
+        let one = r#"{"name":"v","configMap":{"name":"m","defaultMode":256,"items":[{"key":"x","path":"d/f"}]}}"#;
+        assert_eq!(files_of(one), Ok(vec![file("d/f", "1", 0o400)]));
+    }
+
+    #[test]
+    fn what_is_missing_or_leads_out_is_refused() {
+        for (volume, said) in [
+            (r#"{"name":"v","configMap":{"name":"gone"}}"#, "configmap \"gone\" not found"),
+            (
+                r#"{"name":"v","configMap":{"name":"m","items":[{"key":"q","path":"f"}]}}"#,
+                "references non-existent configmap key: q",
+            ),
+            (r#"{"name":"v","secret":{"secretName":"s"}}"#, "'../up' is no path inside a volume"),
+            (
+                r#"{"name":"v","configMap":{"name":"m","items":[{"key":"x","path":"/etc/x"}]}}"#,
+                "'/etc/x' is no path inside a volume",
+            ),
+        ] {
+            assert_eq!(files_of(volume), Err(said.to_owned()));
+        }
+        assert_eq!(
+            files_of(r#"{"name":"v","configMap":{"name":"gone","optional":true}}"#),
+            Ok(vec![])
+        );
+    }
+
+    #[test]
+    fn a_projected_volume_has_all_its_sources() {
+        let volume = r#"{"name":"v","projected":{"sources":[
+            {"serviceAccountToken":{"expirationSeconds":3607,"path":"token"}},
+            {"configMap":{"name":"m","items":[{"key":"x","path":"ca.crt"}]}},
+            {"downwardAPI":{"items":[{"path":"labels","fieldRef":{"fieldPath":"metadata.labels"}}]}}]}}"#;
+        let expected = vec![
+            file("ca.crt", "1", 0o644),
+            file("labels", "a=\"1\"\nb=\"2\"", 0o644),
+            file("token", "T", 0o644),
+        ];
+        assert_eq!(files_of(volume), Ok(expected));
+    }
+}
