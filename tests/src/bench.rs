@@ -7,8 +7,10 @@
 mod bare;
 mod footprint;
 mod ipc;
+mod link;
 mod recovery;
 mod report;
+mod store;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -29,11 +31,16 @@ pub enum Part {
     Recovery,
     /// Memory, processor time and size.
     Footprint,
+    /// From a start to the cloud.
+    Link,
+    /// From the cloud to the disk.
+    Store,
 }
 
 impl Part {
     /// All parts, in the order in which they are run.
-    pub const ALL: [Self; 3] = [Self::Ipc, Self::Recovery, Self::Footprint];
+    pub const ALL: [Self; 5] =
+        [Self::Ipc, Self::Recovery, Self::Footprint, Self::Link, Self::Store];
 
     /// Returns the word for it on the command line.
     #[must_use]
@@ -42,6 +49,8 @@ impl Part {
             Self::Ipc => "ipc",
             Self::Recovery => "recovery",
             Self::Footprint => "footprint",
+            Self::Link => "link",
+            Self::Store => "store",
         }
     }
 
@@ -50,6 +59,8 @@ impl Part {
             Self::Ipc => ipc::run(),
             Self::Recovery => recovery::run(),
             Self::Footprint => footprint::run(),
+            Self::Link => link::run(),
+            Self::Store => store::run(),
         }
     }
 }

@@ -28,7 +28,7 @@ cargo xtask: the project's own commands
       or where CI=true. Without a step: all of them, in this order:
       install, fmt, clippy, build, test, doc, deny, fuzz, units, budgets, chaos
   cargo xtask bench [ARGUMENT...]
-      Measures round trips, throughput, recovery and memory.
+      Measures round trips, throughput, recovery, memory, the cloud link and the store.
   cargo xtask chaos [--seconds N] [--seed S]
       Kills modules at random under load; fails if a message is lost.
 

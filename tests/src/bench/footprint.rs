@@ -46,7 +46,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
 }
 
 /// Sums fields of `/proc/<pid>/smaps_rollup`, in KiB.
-fn kib(pid: u32, fields: &[&str]) -> Result<f64> {
+pub(super) fn kib(pid: u32, fields: &[&str]) -> Result<f64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let values = text.lines().filter_map(|line| line.split_once(':'));

@@ -1,0 +1,125 @@
+//! A cloud for the rig's node to join, on a thread of its own.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use minicloud::{Config, Minicloud};
+use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{SOON, Setup};
+
+/// The node's name.
+pub const NODE: &str = "edge1";
+
+/// The cloud; it ends when dropped.
+#[derive(Debug)]
+pub struct Cloud {
+    minicloud: Arc<Minicloud>,
+    runtime: Handle,
+    _ends_with_this: oneshot::Sender<()>,
+}
+
+impl Cloud {
+    /// Starts a cloud that knows the node.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn start(config: Config) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        let (started, cloud) = sync_channel(1);
+        std::thread::Builder::new().name("cloud".into()).spawn(move || {
+            runtime.block_on(async move {
+                if started.send(Minicloud::start(config).await).is_ok() {
+                    let _dropped = stopped.await;
+                }
+            });
+        })?;
+        let minicloud = Arc::new(cloud.recv().context("the cloud's thread has ended")??);
+        let cloud = Self { minicloud, runtime: handle, _ends_with_this: stop };
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": NODE, "labels": {"node-role.kubernetes.io/edge": ""}},
+        });
+        cloud.with(|cloud| async move { cloud.apply(node).await })?;
+        Ok(cloud)
+    }
+
+    /// Tells the node where this cloud is, with a token to join it.
+    ///
+    /// # Errors
+    /// When the folder for the certificates cannot be made.
+    pub fn lead(&self, setup: &mut Setup) -> Result<()> {
+        let certs = setup.folder.path().join("certs");
+        // Landlock lets a module write in folders that are there when it starts.
+        std::fs::create_dir_all(certs.join("ca"))?;
+        setup.edgecore["modules"]["edgeHub"] = json!({
+            "httpServer": format!("https://{}", self.minicloud.https()),
+            "websocket": {"enable": true, "server": self.minicloud.hub().to_string()},
+            "tlsCaFile": certs.join("ca/rootCA.crt"),
+            "tlsCertFile": certs.join("server.crt"),
+            "tlsPrivateKeyFile": certs.join("server.key"),
+            "token": self.minicloud.token(),
+        });
+        Ok(())
+    }
+
+    /// Does something with the cloud and waits until it is done.
+    pub fn with<F: Future>(&self, work: impl FnOnce(Arc<Minicloud>) -> F) -> F::Output {
+        self.runtime.block_on(work(Arc::clone(&self.minicloud)))
+    }
+
+    /// Begins something in the cloud's own thread.
+    pub fn begin<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<Minicloud>) -> F,
+    ) -> Begun<T> {
+        let runtime = self.runtime.clone();
+        let task = runtime.spawn(work(Arc::clone(&self.minicloud)));
+        Begun { runtime, task }
+    }
+
+    /// Returns the number of the node's session, or 0 where it has none.
+    ///
+    /// # Errors
+    /// When the cloud has ended.
+    pub fn session(&self) -> Result<u64> {
+        let sessions = self.with(|cloud| async move { cloud.sessions().await })?;
+        Ok(sessions.iter().find(|session| session.node == NODE).map_or(0, |it| it.session))
+    }
+
+    /// Waits for a session of the node later than the one numbered `last`, and notes when it began.
+    pub fn next_session(&self, last: u64) -> Begun<Instant> {
+        self.begin(move |cloud| async move {
+            let came = move |cloud: &minicloud::core::Cloud, _| {
+                cloud.hub().session_of(NODE).is_some_and(|session| session.0 > last)
+            };
+            cloud.wait_for(SOON, came).await.context("the node does not join")?;
+            Ok(Instant::now())
+        })
+    }
+}
+
+/// What goes on in the cloud's thread, also when nobody waits for it.
+#[derive(Debug)]
+#[must_use]
+pub struct Begun<T> {
+    runtime: Handle,
+    task: JoinHandle<Result<T>>,
+}
+
+impl<T> Begun<T> {
+    /// Waits until it is done.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn done(self) -> Result<T> {
+        self.runtime.block_on(self.task)?
+    }
+}
