@@ -283,6 +283,11 @@ impl Hub {
         let _in_time = tokio::time::timeout(patience, ended).await;
     }
 
+    /// Tells whether the cloud serves this node now.
+    pub(crate) fn is_served(&self) -> bool {
+        self.core.is_served()
+    }
+
     /// Returns what the operator is shown.
     pub(crate) fn report(&self, config: &Config, standing: &Standing) -> Report {
         let served = self.core.is_served();

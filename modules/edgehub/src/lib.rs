@@ -33,7 +33,7 @@ use crate::config::{Config, Raw};
 use crate::core::{Bucket, Core};
 use crate::dialler::{Dialler, Standing};
 use crate::hub::{Hub, now};
-use crate::report::Report;
+use crate::report::Display;
 use crate::transport::{Incoming, Link};
 use crate::ws::WebSocket;
 
@@ -54,11 +54,14 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let (links_sender, mut links) = mpsc::channel(1);
     let (standing_sender, mut standing) = watch::channel(Standing::default());
     keep_a_link(config.clone(), links_sender, standing_sender);
-    let mut shown = None;
+    let mut display = Display::default();
     loop {
         hub.carry_out();
         hub.watch();
-        show(&mut context, &mut shown, hub.report(&config, &standing.borrow_and_update()))?;
+        let is_news = standing.has_changed().unwrap_or(false) || display.served != hub.is_served();
+        if is_news || display.is_old() {
+            display.show(&mut context, hub.report(&config, &standing.borrow_and_update()))?;
+        }
         match turn(&mut hub, &mut context, &mut links, &mut standing).await {
             Turn::Event(Event::Message(delivery)) => hub.sent(delivery),
             Turn::Event(Event::PeerUp(peer)) => hub.peer_up(peer),
@@ -141,13 +144,4 @@ async fn optional<F: Future>(future: Option<F>) -> Option<F::Output> {
         Some(future) => Some(future.await),
         None => None,
     }
-}
-
-/// Shows the operator how the link is, when it is not as it was shown.
-fn show(context: &mut Context, shown: &mut Option<Report>, report: Report) -> anyhow::Result<()> {
-    if shown.as_ref() != Some(&report) {
-        context.report(&report)?;
-        *shown = Some(report);
-    }
-    Ok(())
 }

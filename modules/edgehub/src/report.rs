@@ -1,5 +1,8 @@
 //! What `edgectl status` shows of the link.
 
+use std::time::{Duration, Instant};
+
+use module_runtime::Context;
 use serde::Serialize;
 
 use crate::dialler::{Phase, Standing};
@@ -50,5 +53,36 @@ impl State {
             Phase::Linked | Phase::Dialling => Self::Connecting,
             Phase::Waiting => Self::Disconnected,
         }
+    }
+}
+
+/// Counts change with every message; the operator is shown them no more often than this.
+const COUNTS: Duration = Duration::from_secs(1);
+
+/// What the operator was shown last.
+#[derive(Debug, Default)]
+pub(crate) struct Display {
+    shown: Option<(Report, Instant)>,
+    /// Whether it was shown that the cloud serves this node.
+    pub(crate) served: bool,
+}
+
+impl Display {
+    /// Tells whether it may be looked again what has changed.
+    pub(crate) fn is_old(&self) -> bool {
+        self.shown.as_ref().is_none_or(|(_, at)| at.elapsed() >= COUNTS)
+    }
+
+    /// Shows a report, unless it is as the one before.
+    ///
+    /// # Errors
+    /// When it does not fit into a record of the lifeline.
+    pub(crate) fn show(&mut self, context: &mut Context, report: Report) -> anyhow::Result<()> {
+        self.served = report.state == State::Connected;
+        if self.shown.as_ref().is_none_or(|(shown, _)| *shown != report) {
+            context.report(&report)?;
+        }
+        self.shown = Some((report, Instant::now()));
+        Ok(())
     }
 }
