@@ -6,9 +6,6 @@
 
 pub(crate) mod words;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;

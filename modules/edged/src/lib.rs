@@ -137,3 +137,6 @@ impl Report {
         Self { runtime: RuntimeReport { state: word, name, version, reason }, pods: pods.count() }
     }
 }
+
+#[cfg(test)]
+mod tests;
