@@ -22,6 +22,7 @@ mod lifeline;
 mod limits;
 mod logfile;
 mod notify;
+mod premises;
 mod process;
 mod reactor;
 mod reload;

@@ -13,7 +13,7 @@ use crate::child::{Cause, Effect, Event, Phase, Reason};
 use crate::fleet::{Effects, Input};
 use crate::lifeline::Lost;
 use crate::process::Process;
-use crate::{clock, evidence, say, sockets};
+use crate::{clock, evidence, premises, say, sockets};
 
 /// The lives that one process makes are told apart by a number drawn at random.
 fn instance() -> std::io::Result<Instance> {
@@ -69,6 +69,10 @@ impl Reactor {
     }
 
     fn spawn(&mut self, module: Module) -> Vec<Event> {
+        let config = self.config.of(module);
+        for sentence in premises::prepare(&config.writable, self.powers.user(config)) {
+            say::warn(format_args!("{module}: {sentence}"));
+        }
         if let Some(Err(cause)) =
             self.groups.as_ref().map(|groups| groups.prepare(module, self.config.of(module)))
         {
