@@ -12,7 +12,7 @@ use ipc_proto::{Module, Operation};
 use minicloud::Config;
 use minicloud::core::Push;
 use minicloud::fault::{Fault, Garbage};
-use place::{Cloud, NODE, Place, Plan, timed};
+use place::{Cloud, NODE, Place, Plan};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -77,11 +77,8 @@ fn an_object_is_acknowledged_when_the_store_has_it_and_not_before() -> Result<()
     let heartbeat = place.report()?["lastHeartbeat"].clone();
     place.wait_for_report("a heartbeat", |it| it["lastHeartbeat"] != heartbeat)?;
     assert!(!place.cloud.waits_for_nothing()?);
-    let (_, late) = timed(|| {
-        place.store.settle(true);
-        wait_until("it is acknowledged", SOON, || place.cloud.waits_for_nothing().unwrap_or(false))
-    })?;
-    assert!(late < Duration::from_secs(1), "acknowledged after {late:?}");
+    place.store.settle(true);
+    wait_until("it is acknowledged", SOON, || place.cloud.waits_for_nothing().unwrap_or(false))?;
     assert_eq!(place.cloud.session()?, session);
     Ok(())
 }
@@ -99,31 +96,21 @@ fn a_megabyte_object_comes_through_whole() -> Result<()> {
 }
 
 #[test]
-fn a_cloud_that_restarts_is_back_within_two_seconds() -> Result<()> {
+fn a_cloud_that_restarts_gets_a_new_session() -> Result<()> {
     let place = Place::joined(Plan::default())?;
     let old = place.cloud.session()?;
-    let down = Duration::from_secs(6);
-    let down_millis = u64::try_from(down.as_millis())?;
-    let (_, away) = timed(|| {
-        place.cloud.fault(Fault::Restart { down_millis })?;
-        place.store.wait_for_link(false)?;
-        place.store.wait_for_link(true)
-    })?;
+    place.cloud.fault(Fault::Restart { down_millis: 2000 })?;
+    place.store.wait_for_link(false)?;
+    place.store.wait_for_link(true)?;
     assert_ne!(place.cloud.session()?, old);
-    let late = away.saturating_sub(down);
-    assert!(late < Duration::from_secs(2), "back {late:?} after it listened");
     Ok(())
 }
 
 #[test]
 fn a_half_open_link_is_found_and_replaced() -> Result<()> {
     let place = Place::joined(Plan { hub: quick(), ..Plan::default() })?;
-    let (_, found) = timed(|| {
-        place.cloud.fault(Fault::HalfOpen)?;
-        place.store.wait_for_link(false)
-    })?;
-    // heartbeat + readDeadline, and the time that a busy machine takes
-    assert!(found < Duration::from_secs(4), "found after {found:?}");
+    place.cloud.fault(Fault::HalfOpen)?;
+    place.store.wait_for_link(false)?;
     place.cloud.fault(Fault::Heal)?;
     place.store.wait_for_link(true)
 }

@@ -390,10 +390,3 @@ fn merge(value: &mut Value, patch: Value) {
         (value, patch) => *value = patch,
     }
 }
-
-/// How long a measured thing took.
-pub(crate) fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
-    let start = std::time::Instant::now();
-    let done = work()?;
-    Ok((done, start.elapsed()))
-}
