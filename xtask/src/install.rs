@@ -8,16 +8,23 @@ use anyhow::{Context, Result, bail};
 use crate::ci::Note;
 use crate::workspace::Workspace;
 
-/// A program, and the Debian package that brings it.
+/// A program, by name or by its place outside of `PATH`, and the Debian package that brings it.
 struct Tool {
     program: &'static str,
     package: &'static str,
 }
 
 /// What the steps need of Debian. Whoever adds a step that needs more adds a line here.
-const TOOLS: [Tool; 1] = [
+const TOOLS: [Tool; 6] = [
     // cargo-deny clones the advisory database with it
     Tool { program: "git", package: "git" },
+    // SQLite and the cryptography are built with it
+    Tool { program: "cc", package: "gcc" },
+    // edged's tests run pods in a private one, with images made of busybox
+    Tool { program: "containerd", package: "containerd" },
+    Tool { program: "runc", package: "runc" },
+    Tool { program: "/usr/lib/cni/bridge", package: "containernetworking-plugins" },
+    Tool { program: "busybox", package: "busybox-static" },
 ];
 
 /// Installs whatever is missing: Debian packages where `CI=true`, cargo-deny always.
