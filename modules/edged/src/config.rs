@@ -151,7 +151,9 @@ impl Sections {
         let disk_kept = keep(&kept, "nodefs.available", Kept::Share(100), &mut errors);
         anyhow::ensure!(errors.is_empty(), errors.join("\n"));
         let taints = kubelet.register_with_taints.unwrap_or_default();
-        let statics = kubelet.static_pod_path.is_some_and(|path| !path.is_empty());
+        let full = |path: String| path.starts_with('/').then(|| std::fs::read_dir(path).ok())?;
+        let statics = kubelet.static_pod_path.and_then(full);
+        let statics = statics.is_some_and(|mut folder| folder.next().is_some());
         Ok(Config {
             socket,
             root: root.into(),

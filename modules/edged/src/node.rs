@@ -50,6 +50,8 @@ pub(crate) struct Node {
     told: Option<(Value, i64)>,
     /// Whether it was ready when it was told last, and since when.
     ready: Option<(bool, i64)>,
+    /// Since when there is enough of everything: since this process began to look.
+    begun: i64,
     /// When it was last said that the cloud does not take the node.
     complained: i64,
 }
@@ -73,6 +75,7 @@ impl Node {
             lease: None,
             told: None,
             ready: None,
+            begun: module_runtime::unix_millis(),
             complained: 0,
         }
     }
@@ -262,29 +265,27 @@ impl Node {
         } else {
             ("KubeletNotReady", runtime.trouble.as_str())
         };
-        let begun = self.ready.map_or(now, |_| self.complained.max(0)).min(now);
-        let begun = if begun == 0 { since } else { begun };
         json!([
             condition(
                 "MemoryPressure",
                 false,
                 "KubeletHasSufficientMemory",
                 "kubelet has sufficient memory available",
-                begun
+                self.begun,
             ),
             condition(
                 "DiskPressure",
                 false,
                 "KubeletHasNoDiskPressure",
                 "kubelet has no disk pressure",
-                begun
+                self.begun,
             ),
             condition(
                 "PIDPressure",
                 false,
                 "KubeletHasSufficientPID",
                 "kubelet has sufficient PID available",
-                begun
+                self.begun,
             ),
             condition("Ready", runtime.trouble.is_empty(), ready.0, ready.1, since),
         ])

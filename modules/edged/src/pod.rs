@@ -12,7 +12,6 @@ pub(crate) mod volume;
 /// Returns what of a pod this node cannot do, for the pod's status.
 pub(crate) fn unsupported(pod: &spec::Pod) -> Option<String> {
     let spec = &pod.spec;
-    let mounts = || spec.all_containers().flat_map(|container| &container.volume_mounts);
     let names = spec.all_containers().map(|container| &container.name);
     let list = [
         (spec.runtime_class_name.is_some(), "runtimeClassName"),
@@ -21,8 +20,6 @@ pub(crate) fn unsupported(pod: &spec::Pod) -> Option<String> {
         (!spec.ephemeral_containers.is_empty(), "ephemeralContainers"),
         (spec.set_hostname_as_fqdn == Some(true), "setHostnameAsFQDN"),
         (spec.all_containers().any(|it| !it.volume_devices.is_empty()), "volumeDevices"),
-        (mounts().any(|it| !it.sub_path.is_empty()), "subPath"),
-        (mounts().any(|it| !it.sub_path_expr.is_empty()), "subPathExpr"),
     ];
     if let Some(name) = names.into_iter().find(|name| !names::is_plain(name)) {
         return Some(format!("'{name}' is no name of a container"));

@@ -209,7 +209,8 @@ async fn a_pod_runs_follows_its_config_map_survives_the_engine_and_goes() {
             "containers": [{
                 "name": "c", "command": ["httpd", "-f", "-p", "80", "-h", "/www"],
                 "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "index.html"}}}],
-                "volumeMounts": [{"name": "v", "mountPath": "/www"}, {"name": "w", "mountPath": "/w"}],
+                "volumeMounts": [{"name": "v", "mountPath": "/www"}, {"name": "w", "mountPath": "/w"},
+                {"name": "w", "mountPath": "/part", "subPathExpr": "a/$(A)"}],
                 "readinessProbe": {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 1},
                 "livenessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1},
             }],
@@ -221,6 +222,8 @@ async fn a_pod_runs_follows_its_config_map_survives_the_engine_and_goes() {
     let id = bench.container("web")["containerID"].clone();
     let ip = bench.statuses["web"]["podIP"].as_str().unwrap().to_owned();
     assert_eq!(page(&ip).await, "one");
+    let part = "kubelet/pods/uid-web/volumes/kubernetes.io~empty-dir/w/a/one";
+    assert!(containerd.path().join(part).is_dir());
 
     bench.maps.send_modify(|maps| {
         maps.insert("m".to_owned(), json!({"data": {"index.html": "two"}}));

@@ -2,6 +2,7 @@
 //! disk ([`tree`]), in kubelet's folders.
 
 pub(crate) mod payload;
+pub(crate) mod sub_path;
 pub(crate) mod tree;
 
 use std::collections::BTreeMap;

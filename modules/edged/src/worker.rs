@@ -3,6 +3,7 @@
 
 mod act;
 mod look;
+mod mounts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

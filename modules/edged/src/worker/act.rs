@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -16,11 +16,11 @@ use crate::env;
 use crate::pod::backoff::Backoff;
 use crate::pod::plan::{Hold, Plan, SANDBOX, Step};
 use crate::pod::seen::State;
-use crate::pod::spec::{Container, Handler, Pod};
+use crate::pod::spec::{Container, Handler};
 use crate::pod::{make, names, unsupported};
 use crate::probes::action;
 use crate::status::rfc3339;
-use crate::volumes::{self, Folders, pod_folder, tree};
+use crate::volumes::{self, pod_folder, tree};
 
 /// How long something that failed is left alone, in milliseconds.
 const HOLD: i64 = 10_000;
@@ -219,7 +219,7 @@ impl Worker {
         if self.folders.is_none() {
             self.put_volumes().await.map_err(|failure| bad(failure.message))?;
         }
-        let mounts = self.mounts(&pod, container, &facts.pod_ips).map_err(bad)?;
+        let mounts = self.mounts(&pod, container, &facts.pod_ips, &variables).map_err(bad)?;
         if let Some(ended) = self.seen.latest(name).filter(|it| it.state == State::Exited) {
             let pause = self.ledger.pauses.entry(name.to_owned()).or_default();
             pause.grow(ended.finished, module_runtime::unix_millis());
@@ -336,57 +336,6 @@ impl Worker {
         changed
     }
 
-    /// Makes the mounts of a container, and the files that are mounted.
-    fn mounts(
-        &self,
-        pod: &Pod,
-        container: &Container,
-        ips: &[String],
-    ) -> Result<Vec<w::Mount>, String> {
-        let root = pod_folder(&self.host.config.root, &pod.metadata.uid);
-        let none = Folders::new();
-        let folders = self.folders.as_ref().unwrap_or(&none);
-        let mut mounts = Vec::new();
-        for mount in &container.volume_mounts {
-            let folder = folders.get(&mount.name);
-            let folder =
-                folder.ok_or_else(|| format!("volume \"{}\" does not exist", mount.name))?;
-            let propagation = match mount.mount_propagation.as_deref() {
-                Some("HostToContainer") => w::MountPropagation::HostToContainer,
-                Some("Bidirectional") => w::MountPropagation::Bidirectional,
-                Some(_) | None => w::MountPropagation::Private,
-            };
-            mounts.push(w::Mount {
-                container_path: full(&mount.mount_path, &container.working_dir),
-                host_path: folder.display().to_string(),
-                readonly: mount.read_only,
-                selinux_relabel: false,
-                propagation: propagation.into(),
-            });
-        }
-        let own = |container_path: &str, file: &Path, mounts: &mut Vec<w::Mount>| {
-            if !mounts.iter().any(|mount| mount.container_path == container_path) {
-                let (container_path, host_path) =
-                    (container_path.to_owned(), file.display().to_string());
-                mounts.push(w::Mount { container_path, host_path, ..w::Mount::default() });
-            }
-        };
-        let hosts = root.join("etc-hosts");
-        let of_host = fs::read_to_string("/etc/hosts").unwrap_or_default();
-        let text = make::hosts_file(pod, ips, &self.host.config.cluster_domain, &of_host);
-        put(&hosts, &text, 0o644)
-            .map_err(|error| format!("cannot write {}: {error}", hosts.display()))?;
-        own("/etc/hosts", &hosts, &mut mounts);
-        let stamp = module_runtime::message_id().to_string();
-        let said =
-            root.join("containers").join(&container.name).join(stamp.get(..8).unwrap_or(&stamp));
-        put(&said, "", 0o666)
-            .map_err(|error| format!("cannot write {}: {error}", said.display()))?;
-        let path = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
-        own(path.unwrap_or(names::MESSAGE_FILE), &said, &mut mounts);
-        Ok(mounts)
-    }
-
     /// Removes the pod's folder.
     pub(super) async fn drop_folder(&mut self) -> Result<(), String> {
         let uid = self.pod.metadata.uid.clone();
@@ -425,27 +374,4 @@ impl Worker {
         info!(pod = %self.pod.metadata.name, "nothing is left of a pod");
         true
     }
-}
-
-/// Writes a file, unless it is there as it has to be.
-fn put(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o750).create(parent)?;
-    }
-    if fs::read_to_string(path).is_ok_and(|there| there == text) {
-        return Ok(());
-    }
-    // In place: what is mounted in a container has to stay the same file.
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(mode).open(path)?;
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    std::io::Write::write_all(&mut file, text.as_bytes())
-}
-
-/// Returns a full path inside a container.
-fn full(path: &str, working_dir: &str) -> String {
-    if path.starts_with('/') {
-        return path.to_owned();
-    }
-    format!("{}/{path}", working_dir.trim_end_matches('/'))
 }
