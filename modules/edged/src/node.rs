@@ -46,6 +46,8 @@ pub(crate) struct Node {
     runtime: watch::Receiver<State>,
     uid: Option<String>,
     lease: Option<Value>,
+    /// Whether a lease stood since the node was registered.
+    leased: bool,
     /// What was told last, but for times, and when.
     told: Option<(Value, i64)>,
     /// Whether it was ready when it was told last, and since when.
@@ -73,6 +75,7 @@ impl Node {
             runtime,
             uid: None,
             lease: None,
+            leased: false,
             told: None,
             ready: None,
             begun: module_runtime::unix_millis(),
@@ -320,12 +323,22 @@ impl Node {
         }
     }
 
+    /// The cloud lost the lease, and with it most likely the node: somebody deleted it. It is to be
+    /// registered again.
+    fn lost(&mut self) {
+        (self.lease, self.leased, self.uid) = (None, false, None);
+    }
+
     /// Renews the lease, or makes it.
     async fn renew(&mut self) -> Result<(), Lack> {
         let resource = object(LEASES, Kind::Lease, &self.name);
         if self.lease.is_none() {
             match self.store.exchange(Operation::Query, resource.clone(), Content::NULL).await {
                 Ok(lease) => self.lease = Some(slim(lease)),
+                Err(Lack::NotFound) if self.leased => {
+                    self.lost();
+                    return Err(Lack::NotFound);
+                }
                 Err(Lack::NotFound) => {}
                 Err(lack) => return Err(lack),
             }
@@ -344,11 +357,8 @@ impl Node {
         });
         let content = Content::from_raw(lease.to_string().into());
         match self.store.exchange(operation, resource, content).await {
-            Ok(lease) => self.lease = Some(slim(lease)),
-            Err(Lack::NotFound) => {
-                // The cloud lost the lease, and with it most likely the node.
-                (self.lease, self.uid) = (None, None);
-            }
+            Ok(lease) => (self.lease, self.leased) = (Some(slim(lease)), true),
+            Err(Lack::NotFound) => self.lost(),
             Err(lack @ (Lack::Conflict | Lack::Exists)) => {
                 self.lease = None;
                 return Err(lack);
