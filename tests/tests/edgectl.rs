@@ -30,7 +30,8 @@ fn status_as_json_has_everything_that_scripts_rely_on() -> Result<()> {
         for key in ["state", "since", "restarts", "lastExit", "pssBytes", "cpuSeconds"] {
             assert!(entry.get(key).is_some(), "no {key} in {entry}");
         }
-        assert_eq!(entry["queue"], json!({"waiting": 0, "unsettled": 0}));
+        let queue = &entry["queue"];
+        assert!(queue["waiting"].is_u64() && queue["unsettled"].is_u64(), "{entry}");
     }
     Ok(())
 }
