@@ -9,21 +9,85 @@ pub(crate) mod seen;
 pub(crate) mod spec;
 pub(crate) mod volume;
 
+/// The annotation that holds a pod back until somebody on the node lets it go.
+const HELD: &str = "edge.kubeedge.io/hold-upgrade";
+
 /// Returns what of a pod this node cannot do, for the pod's status.
 pub(crate) fn unsupported(pod: &spec::Pod) -> Option<String> {
     let spec = &pod.spec;
-    let names = spec.all_containers().map(|container| &container.name);
+    let all = || spec.all_containers();
+    if let Some(bad) = all().map(|it| &it.name).find(|name| !names::is_plain(name)) {
+        return Some(format!("'{bad}' is no name of a container"));
+    }
+    let of_pod = spec.security_context.as_ref();
+    let of_own = || all().filter_map(|it| it.security_context.as_ref());
+    let confined = |profile: &Option<spec::Profile>| {
+        profile.as_ref().is_some_and(|profile| profile.r#type == "Localhost")
+    };
+    let annotation = pod.metadata.annotations.as_ref().and_then(|texts| texts.get(HELD));
     let list = [
+        (annotation.is_some_and(|text| text == "true"), HELD),
         (spec.runtime_class_name.is_some(), "runtimeClassName"),
         (spec.host_users == Some(false), "hostUsers: false"),
         (!spec.resource_claims.is_empty(), "resourceClaims"),
+        (!spec.readiness_gates.is_empty(), "readinessGates"),
         (!spec.ephemeral_containers.is_empty(), "ephemeralContainers"),
         (spec.set_hostname_as_fqdn == Some(true), "setHostnameAsFQDN"),
-        (spec.all_containers().any(|it| !it.volume_devices.is_empty()), "volumeDevices"),
+        (all().any(|it| !it.volume_devices.is_empty()), "volumeDevices"),
+        (
+            all()
+                .flat_map(|it| &it.volume_mounts)
+                .any(|it| it.recursive_read_only.as_deref() == Some("Enabled")),
+            "recursiveReadOnly: Enabled",
+        ),
+        (all().flat_map(handlers).any(is_https), "probes and hooks over HTTPS"),
+        (
+            of_pod.is_some_and(|it| it.se_linux_options.is_some())
+                || of_own().any(|it| it.se_linux_options.is_some()),
+            "seLinuxOptions",
+        ),
+        (
+            of_pod.is_some_and(|it| confined(&it.app_armor_profile))
+                || of_own().any(|it| confined(&it.app_armor_profile)),
+            "appArmorProfile of type Localhost",
+        ),
     ];
-    if let Some(name) = names.into_iter().find(|name| !names::is_plain(name)) {
-        return Some(format!("'{name}' is no name of a container"));
-    }
     let wanted: Vec<_> = list.iter().filter(|(wanted, _)| *wanted).map(|(_, what)| *what).collect();
     (!wanted.is_empty()).then(|| format!("not supported on this node yet: {}", wanted.join(", ")))
+}
+
+/// Returns what is asked of a container or told to it.
+fn handlers(container: &spec::Container) -> impl Iterator<Item = &spec::Handler> {
+    let probes = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
+    let hooks = container.lifecycle.iter().flat_map(|it| [&it.post_start, &it.pre_stop]);
+    probes.into_iter().flatten().map(|probe| &probe.handler).chain(hooks.flatten())
+}
+
+fn is_https(handler: &spec::Handler) -> bool {
+    handler.http_get.as_ref().is_some_and(|get| get.scheme.eq_ignore_ascii_case("https"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(pod: &str) -> Option<String> {
+        unsupported(&serde_json::from_str(pod).unwrap())
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_named() {
+        let all = said(
+            r#"{"metadata":{"annotations":{"edge.kubeedge.io/hold-upgrade":"true"}},
+            "spec":{"runtimeClassName":"x","readinessGates":[{"conditionType":"y"}],
+            "containers":[{"name":"c","securityContext":{"seLinuxOptions":{"level":"s0"}},
+            "livenessProbe":{"httpGet":{"scheme":"HTTPS","port":1}}}]}}"#,
+        );
+        let all = all.unwrap_or_default();
+        for word in [HELD, "runtimeClassName", "readinessGates", "seLinuxOptions", "HTTPS"] {
+            assert!(all.contains(word), "{word} is missing in: {all}");
+        }
+        assert_eq!(said(r#"{"spec":{"containers":[{"name":"c"}]}}"#), None);
+        assert!(said(r#"{"spec":{"containers":[{"name":"../c"}]}}"#).is_some());
+    }
 }

@@ -96,6 +96,7 @@ pub(crate) struct Spec {
     pub(crate) host_aliases: Vec<HostAlias>,
     pub(crate) runtime_class_name: Option<String>,
     pub(crate) resource_claims: Vec<IgnoredAny>,
+    pub(crate) readiness_gates: Vec<IgnoredAny>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -135,6 +136,8 @@ pub(crate) struct PodSecurity {
     pub(crate) run_as_non_root: Option<bool>,
     pub(crate) supplemental_groups: Vec<i64>,
     pub(crate) fs_group: Option<u32>,
+    pub(crate) se_linux_options: Option<IgnoredAny>,
+    pub(crate) app_armor_profile: Option<Profile>,
     pub(crate) sysctls: Vec<Sysctl>,
     pub(crate) seccomp_profile: Option<Profile>,
 }
@@ -286,6 +289,7 @@ pub(crate) struct VolumeMount {
     pub(crate) sub_path: String,
     pub(crate) sub_path_expr: String,
     pub(crate) mount_propagation: Option<String>,
+    pub(crate) recursive_read_only: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -388,6 +392,8 @@ pub(crate) struct Security {
     pub(crate) read_only_root_filesystem: bool,
     pub(crate) allow_privilege_escalation: Option<bool>,
     pub(crate) proc_mount: Option<String>,
+    pub(crate) se_linux_options: Option<IgnoredAny>,
+    pub(crate) app_armor_profile: Option<Profile>,
     pub(crate) seccomp_profile: Option<Profile>,
 }
 
