@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Sections};
+use crate::cri::words::ContainerState;
 use crate::pods::Pods;
 use crate::runtime::{self, Listing};
 use crate::store::Store;
@@ -39,6 +40,7 @@ struct Bench {
     statuses: BTreeMap<String, Value>,
     deleted: Vec<String>,
     host: Arc<Host>,
+    store: tokio::task::JoinHandle<()>,
     _facts: watch::Sender<NodeFacts>,
     _wanted: watch::Sender<usize>,
 }
@@ -107,7 +109,7 @@ impl Bench {
         let (_, inbox) = seat(Module::Metamanager, folder).take(Some(listener)).unwrap();
         let (sender, told) = mpsc::channel(1024);
         let (maps, watched) = watch::channel(BTreeMap::new());
-        tokio::spawn(serve(inbox, watched, sender));
+        let store = tokio::spawn(serve(inbox, watched, sender));
         let (peers, mut inbox) = seat(Module::Edged, folder).take(None).unwrap();
         tokio::spawn(async move {
             loop {
@@ -143,6 +145,7 @@ impl Bench {
             statuses,
             deleted,
             host,
+            store,
             _facts: facts_sender,
             _wanted: wanted,
         }
@@ -339,5 +342,30 @@ async fn what_the_runtime_has_of_no_pod_is_removed() {
     let (sandboxes, _) = containerd.runtime().list(BTreeMap::new()).await.unwrap();
     let names: Vec<_> = sandboxes.into_iter().filter_map(|it| Some(it.metadata?.name)).collect();
     assert_eq!(names, ["kept"]);
+    containerd.end().await;
+}
+
+#[tokio::test]
+async fn a_pod_heals_while_the_store_takes_nothing() {
+    let Some(containerd) = containerd().await else { return };
+    let mut bench = Bench::new(&containerd);
+    let spec = json!({"containers": [{"name": "c", "command": ["sleep", "1000"]}]});
+    bench.pods.set(&serde_json::to_vec(&[pod("p", &spec)]).unwrap().into());
+    bench.until("it runs", |bench| bench.is_ready("p")).await;
+    let id = bench.container("p")["containerID"].as_str().unwrap_or_default().to_owned();
+    let id = id.trim_start_matches("containerd://");
+    bench.store.abort();
+    let runtime = containerd.runtime();
+    for _ in 0..2 {
+        runtime.stop_container(id, std::time::Duration::ZERO).await.unwrap();
+    }
+    let again = async || {
+        let (_, containers) = runtime.list(BTreeMap::new()).await.unwrap();
+        containers.iter().any(|it| it.id != id && it.state() == ContainerState::Running)
+    };
+    tokio::select! {
+        () = bench.until("never", |_| false) => {}
+        () = containerd::until("it runs again", again) => {}
+    }
     containerd.end().await;
 }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_proto::{Content, Kind, Operation};
+use module_runtime::RequestError;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
@@ -69,6 +71,9 @@ const LOOK: Duration = Duration::from_secs(90);
 /// How long a worker waits for a runtime or a store that does not answer.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How long a worker waits for the store to take a status before it goes on without.
+const MOMENT: Duration = Duration::from_millis(200);
+
 /// How often the files of a pod that has tokens or fields in them are looked after.
 const REFRESH: i64 = 60_000;
 
@@ -93,6 +98,8 @@ struct Worker {
     start: i64,
     verdict: Option<Verdict>,
     stage: Stage,
+    /// A status on its way to the store, and the task that waits until it is there.
+    telling: Option<(String, JoinHandle<Result<(), RequestError>>)>,
     /// The status that the store took last.
     told: Option<String>,
     deletion_told: bool,
@@ -175,6 +182,7 @@ impl Worker {
             refreshed: 0,
             verdict: None,
             stage: Stage::Living,
+            telling: None,
             told: None,
             deletion_told: false,
             adopted: false,
@@ -227,7 +235,7 @@ impl Worker {
         }
         let refresh = self.refresh_files(now).await;
         let init = self.inits_soon(now);
-        let retry = (!told).then_some(now + 2000);
+        let retry = (!told).then_some(now + 500);
         let deadline = self.deadline();
         let wakes = [plan.wake, refresh, retry, deadline, init, self.soften(now)];
         Round::Wait(wakes.into_iter().flatten().min())
@@ -276,6 +284,9 @@ impl Worker {
 
     /// Tells the cloud how the pod is, if that is news; false when it could not be told.
     async fn tell(&mut self, now: i64) -> bool {
+        if !self.hear_of_telling().await {
+            return false;
+        }
         let facts = self.host.facts.borrow().clone();
         let situation = Situation {
             pod: &self.pod,
@@ -294,13 +305,28 @@ impl Worker {
         }
         let metadata = &self.pod.metadata;
         let resource = object(&metadata.namespace, Kind::PodPatch, &metadata.name);
-        match self.host.store.tell(Operation::Patch, resource, Content::text(&patch)).await {
-            Ok(()) => {
+        let (store, content) = (self.host.store.clone(), Content::text(&patch));
+        let task = async move { store.tell(Operation::Patch, resource, content).await };
+        self.telling = Some((patch, tokio::spawn(task)));
+        self.hear_of_telling().await
+    }
+
+    /// Waits a moment for the status that is on its way; tells whether none is on its way any more
+    /// and the last arrived. A store that is dead holds up the status, not the pod.
+    async fn hear_of_telling(&mut self) -> bool {
+        let Some((patch, mut task)) = self.telling.take() else { return true };
+        match tokio::time::timeout(MOMENT, &mut task).await {
+            Ok(Ok(Ok(()))) => {
                 self.told = Some(patch);
                 true
             }
-            Err(error) => {
-                warn!(pod = %metadata.name, "cannot tell the status of a pod: {error}");
+            Ok(Ok(Err(error))) => {
+                warn!(pod = %self.pod.metadata.name, "cannot tell the status of a pod: {error}");
+                false
+            }
+            Ok(Err(_)) => false,
+            Err(_) => {
+                self.telling = Some((patch, task));
                 false
             }
         }
