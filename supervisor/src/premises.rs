@@ -8,7 +8,8 @@ use std::path::Path;
 
 use rustix::fs::{Gid, Uid, chown};
 
-/// Makes the folders that are missing, for their owner alone. What is there already is never given
+/// Makes the folders that are missing: their owner's to list and to write, everybody's to pass
+/// through, because another module's folder may lie below. What is there already is never given
 /// away, since an operator may have named any folder; one that the module cannot write in is
 /// returned as a sentence that says who owns it.
 pub(crate) fn prepare(folders: &[Box<str>], user: Option<(u32, u32)>) -> Vec<String> {
@@ -32,7 +33,7 @@ fn make(folder: &Path, user: Option<(u32, u32)>) -> io::Result<Option<u32>> {
     if let Some(parent) = folder.parent() {
         DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
     }
-    DirBuilder::new().mode(0o700).create(folder)?;
+    DirBuilder::new().mode(0o711).create(folder)?;
     if let Some((uid, gid)) = user {
         chown(folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }
@@ -44,12 +45,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_made_for_its_owner_alone() {
+    fn what_is_missing_is_made_for_its_owner() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("a/b");
         let named: Box<str> = folder.to_str().unwrap().into();
         assert_eq!(prepare(std::slice::from_ref(&named), None), [""; 0]);
-        assert_eq!(folder.metadata().unwrap().mode() & 0o777, 0o700);
+        assert_eq!(folder.metadata().unwrap().mode() & 0o777, 0o711);
         assert_eq!(prepare(&[named], None), [""; 0]);
     }
 
@@ -60,9 +61,10 @@ mod tests {
         let folder: Box<str> = root.path().to_str().unwrap().into();
         let said = prepare(std::slice::from_ref(&folder), Some((owner + 1, owner + 1)));
         let expected = owner + 1;
-        assert_eq!(said, [format!(
-            "{folder} belongs to user {owner}, expected user {expected}, who runs it"
-        )]);
+        assert_eq!(
+            said,
+            [format!("{folder} belongs to user {owner}, expected user {expected}, who runs it")]
+        );
         assert_eq!(root.path().metadata().unwrap().uid(), owner);
     }
 

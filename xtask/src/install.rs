@@ -15,7 +15,7 @@ struct Tool {
 }
 
 /// What the steps need of Debian. Whoever adds a step that needs more adds a line here.
-const TOOLS: [Tool; 6] = [
+const TOOLS: [Tool; 7] = [
     // cargo-deny clones the advisory database with it
     Tool { program: "git", package: "git" },
     // SQLite and the cryptography are built with it
@@ -25,6 +25,7 @@ const TOOLS: [Tool; 6] = [
     Tool { program: "runc", package: "runc" },
     Tool { program: "/usr/lib/cni/bridge", package: "containernetworking-plugins" },
     Tool { program: "busybox", package: "busybox-static" },
+    Tool { program: "ip", package: "iproute2" },
 ];
 
 /// Installs whatever is missing: Debian packages where `CI=true`, cargo-deny always.

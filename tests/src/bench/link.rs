@@ -54,7 +54,7 @@ pub(super) fn setup(cloud: &Cloud) -> Result<Setup> {
         "restart": {"stableAfter": "1ms"},
         "modules": {"edgehub": {"user": own}},
     }));
-    cloud.lead(&mut setup)?;
+    cloud.lead(&mut setup);
     Ok(setup)
 }
 

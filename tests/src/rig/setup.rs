@@ -39,6 +39,36 @@ pub struct Setup {
     pub seats: Vec<Module>,
 }
 
+/// Returns the configuration of a node that has everything in `folder`: nothing of the host's own
+/// agent, certificates or containers is touched.
+fn edgecore_yaml(folder: &Path, store: &Path) -> Value {
+    let certs = folder.join("certs");
+    let runtime = format!("unix://{}", folder.join("containerd.sock").display());
+    json!({
+        "apiVersion": "edgecore.config.kubeedge.io/v1alpha2",
+        "kind": "EdgeCore",
+        "database": {"dataSource": store.join("edgecore.db")},
+        "modules": {
+            "edgeHub": {
+                "tlsCaFile": certs.join("rootCA.crt"),
+                "tlsCertFile": certs.join("server.crt"),
+                "tlsPrivateKeyFile": certs.join("server.key"),
+            },
+            "edged": {
+                "hostnameOverride": "edge1",
+                "rootDirectory": folder.join("kubelet"),
+                "tailoredKubeletConfig": {
+                    "containerRuntimeEndpoint": runtime,
+                    "imageServiceEndpoint": runtime,
+                    "podLogsDir": folder.join("pods"),
+                    "staticPodPath": folder.join("manifests"),
+                },
+            },
+            "deviceTwin": {"dmiSockPath": format!("{}/", folder.join("dmi").display())},
+        },
+    })
+}
+
 impl Setup {
     /// Makes the folder and the configuration.
     ///
@@ -64,12 +94,7 @@ impl Setup {
             supervisor["user"] = json!(MODULE_USER);
             chown(&store, Some(MODULE_USER), Some(MODULE_USER))?;
         }
-        let edgecore = json!({
-            "apiVersion": "edgecore.config.kubeedge.io/v1alpha2",
-            "kind": "EdgeCore",
-            "database": {"dataSource": store.join("edgecore.db")},
-            "modules": {"edged": {"hostnameOverride": "edge1"}},
-        });
+        let edgecore = edgecore_yaml(folder.path(), &store);
         let program = binaries::program("edgecore")?;
         let (arguments, seats) = (Vec::new(), Vec::new());
         Ok(Self { folder, supervisor, edgecore, user: None, program, arguments, seats })

@@ -110,7 +110,7 @@ impl Node {
     }
 
     fn database(&self) -> PathBuf {
-        self.rig.setup().folder.path().join("edgecore.db")
+        self.rig.setup().folder.path().join("data/edgecore.db")
     }
 }
 
@@ -131,9 +131,8 @@ fn setup(cloud: &Cloud) -> Result<Setup> {
         let modules = json!({module.name(): {"enabled": PRESENT.contains(&module), "user": own}});
         setup = setup.with(json!({"modules": modules, "restart": {"stableAfter": "1ms"}}));
     }
-    let certs = setup.folder.path().join("certs");
-    // Landlock lets a module write in folders that are there when it starts.
-    std::fs::create_dir_all(certs.join("ca"))?;
+    let (certs, data) = (setup.folder.path().join("certs"), setup.folder.path().join("data"));
+    setup.edgecore["database"] = json!({"dataSource": data.join("edgecore.db")});
     setup.edgecore["modules"]["edgeHub"] = json!({
         "httpServer": format!("https://{}", cloud.cloud.https()),
         "websocket": {"enable": true, "server": cloud.cloud.hub().to_string()},

@@ -30,12 +30,30 @@ modules:
   taskmanager: { enabled: true }
 ";
 
+/// The node's configuration. All that it has stands in its folder, so that the demonstration harms
+/// nothing of an agent, of certificates or of containers that this host may have.
 const EDGECORE_YAML: &str = "\
 apiVersion: edgecore.config.kubeedge.io/v1alpha2
 kind: EdgeCore
+database:
+  dataSource: @FOLDER@/store/edgecore.db
 modules:
+  deviceTwin:
+    dmiSockPath: @FOLDER@/dmi/
+  edgeHub:
+    tlsCaFile: @FOLDER@/certs/rootCA.crt
+    tlsCertFile: @FOLDER@/certs/server.crt
+    tlsPrivateKeyFile: @FOLDER@/certs/server.key
+    httpServer: https://127.0.0.1:10002
+    websocket: { server: 127.0.0.1:10000 }
   edged:
     hostnameOverride: demo
+    rootDirectory: @FOLDER@/kubelet
+    tailoredKubeletConfig:
+      containerRuntimeEndpoint: unix://@FOLDER@/containerd.sock
+      imageServiceEndpoint: unix://@FOLDER@/containerd.sock
+      podLogsDir: @FOLDER@/pods
+      staticPodPath: @FOLDER@/manifests
 ";
 
 /// The agent's own time to stop its modules in order.
@@ -96,7 +114,7 @@ impl Node {
     fn start_in(folder: &Path, release: &Path) -> Result<Self> {
         let config = folder.join("edgecore.yaml");
         let supervisor_config = folder.join("supervisor.yaml");
-        fs::write(&config, EDGECORE_YAML)?;
+        fs::write(&config, EDGECORE_YAML.replace("@FOLDER@", &folder.to_string_lossy()))?;
         fs::write(&supervisor_config, SUPERVISOR_YAML)?;
         let mut command = Command::new(release.join("edgecore"));
         command
