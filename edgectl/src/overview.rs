@@ -141,8 +141,8 @@ fn cloud(cloud: &Cloud, now: Timestamp, style: Style) -> String {
         let word = if expires > now { "until" } else { "expired on" };
         text.push_str(&format!(", certificate {word} {}", expires.date()));
     }
-    if let Some(problem) = &cloud.problem {
-        text.push_str(&format!("\n       {}", style.paint(Paint::Bad, &harmless(problem))));
+    if let Some(reason) = &cloud.reason {
+        text.push_str(&format!("\n       {}", style.paint(Paint::Bad, &harmless(reason))));
     }
     text
 }

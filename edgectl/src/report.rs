@@ -43,7 +43,7 @@ pub(crate) struct Cloud {
     pub(crate) last_heartbeat: Option<Timestamp>,
     pub(crate) certificate_expires: Option<Timestamp>,
     /// What stands in the way, and the way out.
-    pub(crate) problem: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 /// The cloud link in one word.
@@ -154,7 +154,7 @@ impl Cloud {
         };
         let told = match &edgehub.report {
             Some(report) => Self::deserialize(report).unwrap_or_else(|error| Self {
-                problem: Some(format!("edgehub's report is not understood: {error}")),
+                reason: Some(format!("edgehub's report is not understood: {error}")),
                 ..Self::default()
             }),
             None => Self::default(),
@@ -163,7 +163,7 @@ impl Cloud {
             return told;
         }
         let since = Some(Timestamp(edgehub.since));
-        Self { state: LinkState::Disconnected, since, problem: None, ..told }
+        Self { state: LinkState::Disconnected, since, reason: None, ..told }
     }
 }
 

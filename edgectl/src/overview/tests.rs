@@ -34,7 +34,7 @@ fn without_a_link_the_reason_stands_below() {
     let mut report = Report::new(status(), &usage());
     report.cloud = Cloud {
         certificate_expires: Some(Timestamp(TEN)),
-        problem: Some("certificate expired: join again with 'keadm join'".into()),
+        reason: Some("certificate expired: join again with 'keadm join'".into()),
         ..Cloud::default()
     };
     let text = overview(&report, NOW, Style::PLAIN);

@@ -22,7 +22,7 @@ const EXPECTED: &str = r#"{
     "connects": 1,
     "lastHeartbeat": "2026-08-01T10:00:50Z",
     "certificateExpires": "2027-08-01T00:00:00Z",
-    "problem": null
+    "reason": null
   },
   "modules": [
     {
@@ -114,9 +114,6 @@ fn a_report_of_other_fields_is_told_and_not_taken_for_a_link() {
     status.modules[0].report = Some(serde_json::json!({ "state": "wobbly" }));
     let cloud = Report::new(status, &usage()).cloud;
     assert_eq!(cloud.state, LinkState::Disconnected);
-    let problem = cloud.problem.unwrap();
-    assert!(
-        problem.starts_with("edgehub's report is not understood: unknown variant"),
-        "{problem}"
-    );
+    let reason = cloud.reason.unwrap();
+    assert!(reason.starts_with("edgehub's report is not understood: unknown variant"), "{reason}");
 }
