@@ -9,7 +9,7 @@ use edgecore_tests::rig::{Rig, SOON, Setup, process, wait_for, wait_until};
 use ipc_proto::lifeline::QueueBounds;
 use ipc_proto::{Content, Group, Message, Module, ModuleSet, Operation, Resource};
 use minicloud::Config;
-use module_runtime::{Event, Inbox, Peers, Seat, WINDOW};
+use module_runtime::{Delivery, Event, Inbox, Peers, RequestError, Seat, WINDOW};
 use rusqlite::{Connection, OpenFlags};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -61,15 +61,25 @@ impl Node {
     ) -> Result<Value> {
         let resource = Resource::parse(&Group::Meta, resource);
         let content = Content::encode(content)?;
-        let message = self.edged.message(Group::Meta, operation, resource, content);
+        let question = self.edged.message(Group::Meta, operation, resource, content);
+        let answer = loop {
+            // A store that died meanwhile is asked again, as edged does.
+            match self.try_ask(question.clone())? {
+                Err(RequestError::PeerDied { .. }) => {}
+                answer => break answer?.take(),
+            }
+        };
+        Ok(answer.content.decode()?)
+    }
+
+    fn try_ask(&self, message: Message) -> Result<Result<Delivery, RequestError>> {
         let (sender, receiver) = sync_channel(1);
         let peers = self.edged.clone();
         self.handle.spawn(async move {
             let answer = peers.request(Module::Metamanager, message, SOON).await;
             let _test_is_over = sender.send(answer);
         });
-        let answer = receiver.recv().context("no answer")??.take();
-        Ok(answer.content.decode()?)
+        receiver.recv().context("no answer")
     }
 
     /// Returns the next message that came to edged about this resource.
