@@ -1,5 +1,5 @@
 //! Chaos: faults at random while messages flow, for as long as asked, and the promises checked all
-//! the while. The faults and their times are a pure function of the seed ([`schedule`]).
+//! the while. The faults and their times are a pure function of the seed ([`mod@schedule`]).
 
 pub mod schedule;
 mod summary;

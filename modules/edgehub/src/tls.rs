@@ -61,7 +61,7 @@ pub(crate) fn client(
 }
 
 /// Takes whichever certificate a server shows and remembers it, for the one request that fetches
-/// the CA: what it brings is checked against the hash in the token, and then so is this ([`verify`]).
+/// the CA: what it brings is checked against the hash in the token, and then so is this.
 #[derive(Debug)]
 pub(crate) struct Remember {
     seen: OnceLock<CertificateDer<'static>>,
