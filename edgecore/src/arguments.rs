@@ -91,7 +91,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
             "resume" if !convert => resume = true,
             "defaultconfig" => return Ok((Command::Print(defaults_text()), remarks)),
             "minconfig" => return Ok((Command::Print(minimal_text()), remarks)),
-            "version" => return Ok((Command::Print(version(attached.as_deref())), remarks)),
+            "version" => return Ok((Command::Print(version()), remarks)),
             "help" | "h" => return Ok((Command::Print(HELP.to_owned()), remarks)),
             name => match LOGGER_FLAGS.iter().find(|(flag, _)| *flag == name) {
                 Some((_, takes_value)) => {
@@ -135,7 +135,7 @@ fn split(word: &OsString) -> Result<(String, Option<String>), UsageError> {
 }
 
 /// Returns what `--version` prints: KubeEdge's form, which its tools read; `raw` prints the same.
-fn version(_form: Option<&str>) -> String {
+fn version() -> String {
     format!("KubeEdge {KUBEEDGE}+edgecore.{}\n", env!("CARGO_PKG_VERSION"))
 }
 

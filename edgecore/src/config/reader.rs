@@ -104,13 +104,23 @@ impl<'a> Reader<'a> {
         Some(table)
     }
 
+    /// Passes on what a value was read as; one that was not is noted.
+    fn expect<T>(
+        &mut self,
+        place: &Place,
+        value: &Value,
+        read: Option<T>,
+        expected: impl fmt::Display,
+    ) -> Option<T> {
+        if read.is_none() {
+            self.wrong(place, value, expected);
+        }
+        read
+    }
+
     pub(super) fn boolean(&mut self, place: &Place, value: Option<&Value>) -> Option<bool> {
         let value = value?;
-        let boolean = value.as_bool();
-        if boolean.is_none() {
-            self.wrong(place, value, "true or false");
-        }
-        boolean
+        self.expect(place, value, value.as_bool(), "true or false")
     }
 
     /// Takes a whole number in a range.
@@ -122,11 +132,9 @@ impl<'a> Reader<'a> {
     ) -> Option<u64> {
         let value = value?;
         let number = value.as_u64().filter(|number| range.contains(number));
-        if number.is_none() {
-            let (least, most) = (range.start(), range.end());
-            self.wrong(place, value, format_args!("a whole number from {least} to {most}"));
-        }
-        number
+        let (least, most) = (range.start(), range.end());
+        let expected = format_args!("a whole number from {least} to {most}");
+        self.expect(place, value, number, expected)
     }
 
     /// Takes one of a few words.
@@ -138,11 +146,9 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         let value = value?;
         let found = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));
-        if found.is_none() {
-            let names: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            self.wrong(place, value, format_args!("one of {}", names.join(", ")));
-        }
-        found.map(|(_, value)| *value)
+        let names: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        let expected = format_args!("one of {}", names.join(", "));
+        self.expect(place, value, found.map(|(_, value)| *value), expected)
     }
 
     /// Takes a duration such as `2s`, as milliseconds in a range.
@@ -154,12 +160,9 @@ impl<'a> Reader<'a> {
     ) -> Option<u64> {
         let value = value?;
         let duration = value.as_str().and_then(milliseconds).filter(|ms| range.contains(ms));
-        if duration.is_none() {
-            let (least, most) = (range.start(), range.end());
-            let expected = format_args!("a duration such as 500ms, 2s or 1m, {least} to {most} ms");
-            self.wrong(place, value, expected);
-        }
-        duration
+        let (least, most) = (range.start(), range.end());
+        let expected = format_args!("a duration such as 500ms, 2s or 1m, {least} to {most} ms");
+        self.expect(place, value, duration, expected)
     }
 
     /// Takes a quantity such as `64Mi`, as bytes in a range.
@@ -176,12 +179,9 @@ impl<'a> Reader<'a> {
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
         };
         let bytes = bytes.filter(|bytes| range.contains(bytes));
-        if bytes.is_none() {
-            let (least, most) = (range.start(), range.end());
-            let expected = format_args!("a quantity such as 64Mi, {least} to {most} bytes");
-            self.wrong(place, value, expected);
-        }
-        bytes
+        let (least, most) = (range.start(), range.end());
+        let expected = format_args!("a quantity such as 64Mi, {least} to {most} bytes");
+        self.expect(place, value, bytes, expected)
     }
 }
 
