@@ -78,8 +78,8 @@ pub(crate) struct Config {
     pub(crate) disk_kept: Kept,
     /// Whether containers that do not say it run under the runtime's seccomp profile.
     pub(crate) seccomp_default: bool,
-    /// What the file asks for that is not there yet, for people.
-    pub(crate) missing: Vec<&'static str>,
+    /// Where the static pods are: a folder or a file; empty for none.
+    pub(crate) statics: PathBuf,
 }
 
 /// A part of something that is kept.
@@ -127,8 +127,12 @@ impl Sections {
         let kubelet = edged.tailored_kubelet_config.unwrap_or_default();
         let root = edged.root_directory.unwrap_or_else(|| "/var/lib/kubelet".to_owned());
         let logs = kubelet.pod_logs_dir.unwrap_or_else(|| "/var/log/pods".to_owned());
-        for (key, folder) in [("edged.rootDirectory", &root), ("podLogsDir", &logs)] {
-            if !folder.starts_with('/') {
+        let statics = kubelet.static_pod_path.unwrap_or_default();
+        for (key, folder) in
+            [("edged.rootDirectory", &root), ("podLogsDir", &logs), ("staticPodPath", &statics)]
+        {
+            let none = folder.is_empty() && key == "staticPodPath";
+            if !(folder.starts_with('/') || none) {
                 errors.push(format!("{key} is '{folder}', expected a full path"));
             }
         }
@@ -151,9 +155,6 @@ impl Sections {
         let disk_kept = keep(&kept, "nodefs.available", Kept::Share(100), &mut errors);
         anyhow::ensure!(errors.is_empty(), errors.join("\n"));
         let taints = kubelet.register_with_taints.unwrap_or_default();
-        let full = |path: String| path.starts_with('/').then(|| std::fs::read_dir(path).ok())?;
-        let statics = kubelet.static_pod_path.and_then(full);
-        let statics = statics.is_some_and(|mut folder| folder.next().is_some());
         Ok(Config {
             socket,
             root: root.into(),
@@ -177,7 +178,7 @@ impl Sections {
             },
             disk_kept,
             seccomp_default: edged.seccomp_default.unwrap_or(false),
-            missing: if statics { vec!["static pods (staticPodPath)"] } else { Vec::new() },
+            statics: statics.into(),
         })
     }
 }

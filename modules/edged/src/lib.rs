@@ -14,11 +14,13 @@ mod probes;
 mod quantity;
 mod registry;
 mod runtime;
+mod statics;
 mod status;
 mod store;
 mod volumes;
 mod worker;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -42,9 +44,6 @@ use worker::{Host, NodeFacts};
 /// When the configuration is wrong.
 pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let config = context.config::<Sections>()?.check().context("cannot use the configuration")?;
-    for missing in &config.missing {
-        warn!("not supported on this node yet: {missing}");
-    }
     let runtime = Runtime::new(config.socket.clone());
     let store = Store::new(context.peers());
     let (facts_sender, facts) = watch::channel(NodeFacts::default());
@@ -56,7 +55,10 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let (wanted_sender, wanted) = watch::channel(0);
     tokio::spawn(runtime::list(runtime.clone(), wanted, listings_sender));
     tokio::spawn(node.run());
+    let (statics_sender, mut statics) = mpsc::channel(1);
+    let manifests = config.statics.clone();
     let mut pods = Pods::new(context.node(), Arc::new(Host { runtime, store, config, facts }));
+    begin_statics(&mut pods, &manifests, context.node(), statics_sender);
     loop {
         tokio::select! {
             event = context.next() => match event {
@@ -66,6 +68,7 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
                 Event::Drain => return Ok(()),
             },
             Some(listing) = listings.recv() => pods.listed(listing),
+            Some(all) = statics.recv() => pods.set_statics(all),
             Some(()) = pods.next_ended() => {}
             Ok(()) = states.changed() => {}
         }
@@ -75,6 +78,24 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             wanted_sender.send_replace(pods.count());
             pods.said = Some(report);
         }
+    }
+}
+
+/// Reads the static pods, which need neither store nor cloud, and has them watched.
+fn begin_statics(
+    pods: &mut Pods,
+    path: &Path,
+    node: &str,
+    sender: mpsc::Sender<Vec<statics::Static>>,
+) {
+    let mut folder = statics::Folder::new(path, node);
+    let read = if path.as_os_str().is_empty() { Ok(Vec::new()) } else { folder.read() };
+    match &read {
+        Ok(known) => pods.set_statics(known.clone()),
+        Err(error) => warn!("cannot read the static pods in {}: {error}", path.display()),
+    }
+    if !path.as_os_str().is_empty() {
+        tokio::spawn(statics::watch(folder, read.ok(), sender));
     }
 }
 
@@ -96,6 +117,10 @@ fn take(pods: &mut Pods, delivery: Delivery) {
         (Operation::Delete, Resource::Object { kind: Kind::Pod, scope, name: Some(name) }) => {
             pods.remove(scope.as_str(), name, content);
         }
+        (
+            Operation::UnholdUpgrade,
+            Resource::Object { kind: Kind::Pod, scope, name: Some(name) },
+        ) => pods.release(scope.as_str(), name),
         (
             Operation::Insert | Operation::Update | Operation::Delete,
             Resource::Object { kind: Kind::ConfigMap | Kind::Secret, scope, .. },

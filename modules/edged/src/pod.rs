@@ -9,9 +9,6 @@ pub(crate) mod seen;
 pub(crate) mod spec;
 pub(crate) mod volume;
 
-/// The annotation that holds a pod back until somebody on the node lets it go.
-const HELD: &str = "edge.kubeedge.io/hold-upgrade";
-
 /// Returns what of a pod this node cannot do, for the pod's status.
 pub(crate) fn unsupported(pod: &spec::Pod) -> Option<String> {
     let spec = &pod.spec;
@@ -24,13 +21,10 @@ pub(crate) fn unsupported(pod: &spec::Pod) -> Option<String> {
     let confined = |profile: &Option<spec::Profile>| {
         profile.as_ref().is_some_and(|profile| profile.r#type == "Localhost")
     };
-    let annotation = pod.metadata.annotations.as_ref().and_then(|texts| texts.get(HELD));
     let list = [
-        (annotation.is_some_and(|text| text == "true"), HELD),
         (spec.runtime_class_name.is_some(), "runtimeClassName"),
         (spec.host_users == Some(false), "hostUsers: false"),
         (!spec.resource_claims.is_empty(), "resourceClaims"),
-        (!spec.readiness_gates.is_empty(), "readinessGates"),
         (!spec.ephemeral_containers.is_empty(), "ephemeralContainers"),
         (spec.set_hostname_as_fqdn == Some(true), "setHostnameAsFQDN"),
         (all().any(|it| !it.volume_devices.is_empty()), "volumeDevices"),
@@ -78,13 +72,11 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_named() {
         let all = said(
-            r#"{"metadata":{"annotations":{"edge.kubeedge.io/hold-upgrade":"true"}},
-            "spec":{"runtimeClassName":"x","readinessGates":[{"conditionType":"y"}],
-            "containers":[{"name":"c","securityContext":{"seLinuxOptions":{"level":"s0"}},
+            r#"{"spec":{"runtimeClassName":"x","containers":[{"name":"c","securityContext":{"seLinuxOptions":{"level":"s0"}},
             "livenessProbe":{"httpGet":{"scheme":"HTTPS","port":1}}}]}}"#,
         );
         let all = all.unwrap_or_default();
-        for word in [HELD, "runtimeClassName", "readinessGates", "seLinuxOptions", "HTTPS"] {
+        for word in ["runtimeClassName", "seLinuxOptions", "HTTPS"] {
             assert!(all.contains(word), "{word} is missing in: {all}");
         }
         assert_eq!(said(r#"{"spec":{"containers":[{"name":"c"}]}}"#), None);

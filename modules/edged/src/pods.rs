@@ -1,7 +1,10 @@
-//! The actors of all pods: who is there, what each is told, and what of the runtime belongs to
-//! nobody.
+//! The actors of all pods: who is there, what each is told, and what of the runtime and the disk
+//! belongs to nobody.
 
-use std::collections::HashMap;
+mod local;
+mod orphans;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,11 +14,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+pub(crate) use local::drop_mirror;
+
 use crate::Report;
 use crate::pod::names;
-use crate::pod::spec::{Metadata, Pod, Spec};
+use crate::pod::spec::{LastStatus, Metadata, Pod, Spec};
 use crate::runtime::{Listing, Trace};
-use crate::worker::{self, Host, Order};
+use crate::statics::{self, Static};
+use crate::volumes::pod_folder;
+use crate::worker::{self, Host, Mirror, Order};
 
 /// All pods.
 pub(crate) struct Pods {
@@ -28,6 +35,16 @@ pub(crate) struct Pods {
     traces: Vec<Trace>,
     /// Whether the store has told which pods there are.
     told: bool,
+    /// Whether the runtime has told what it has.
+    listed: bool,
+    /// The static pods; none known before they were read.
+    statics: Option<Vec<Static>>,
+    /// What the cloud shows of static pods, by namespace and name.
+    mirrors: HashMap<(String, String), (Mirror, LastStatus)>,
+    /// Mirrors of no pod whose deletion was asked for, by uid.
+    dropped: HashSet<String>,
+    /// Whether the disk was searched for what belongs to no pod.
+    searched: bool,
     /// What was reported last.
     pub(crate) said: Option<Report>,
 }
@@ -50,8 +67,20 @@ impl Pods {
     /// Makes it, without pods.
     pub(crate) fn new(node: &str, host: Arc<Host>) -> Self {
         let node = node.to_owned();
-        let (orders, workers) = (HashMap::new(), JoinSet::new());
-        Self { node, host, orders, workers, traces: Vec::new(), told: false, said: None }
+        Self {
+            node,
+            host,
+            orders: HashMap::new(),
+            workers: JoinSet::new(),
+            traces: Vec::new(),
+            told: false,
+            listed: false,
+            statics: None,
+            mirrors: HashMap::new(),
+            dropped: HashSet::new(),
+            searched: false,
+            said: None,
+        }
     }
 
     /// Returns how many there are.
@@ -69,14 +98,19 @@ impl Pods {
             }
         };
         self.told = true;
-        let uids: Vec<String> =
+        let before = std::mem::take(&mut self.mirrors);
+        let uids: HashSet<String> =
             pods.iter().filter_map(|pod| self.apply(pod.get().as_bytes())).collect();
         for (uid, order) in &self.orders {
             if !uids.contains(uid) {
-                order.send_if_modified(|order| !std::mem::replace(&mut order.removed, true));
+                order.send_if_modified(|order| {
+                    order.local.is_none() && !std::mem::replace(&mut order.removed, true)
+                });
             }
         }
+        before.keys().for_each(|name| self.show_mirror(name));
         self.adopt();
+        self.drop_mirrors();
     }
 
     /// Takes a pod that is new or changed; returns its uid if it is of this node.
@@ -105,6 +139,10 @@ impl Pods {
             }
             return None;
         }
+        if statics::mirrored(&pod).is_some() {
+            self.mirror(pod);
+            return None;
+        }
         let pod = Arc::new(pod);
         match self.orders.get(&uid) {
             Some(order) => order.send_modify(|order| {
@@ -112,7 +150,7 @@ impl Pods {
                 order.refused = refused;
                 order.removed = false;
             }),
-            None => self.begin(Order { pod, refused, removed: false, nudges: 0, refreshes: 0 }),
+            None => self.begin(Order { refused, ..Order::new(pod) }),
         }
         Some(uid)
     }
@@ -120,10 +158,12 @@ impl Pods {
     /// Takes it that the store does not have a pod any more.
     pub(crate) fn remove(&mut self, namespace: &str, name: &str, object: &[u8]) {
         let uid = serde_json::from_slice::<Bare>(object).unwrap_or_default().metadata.uid;
+        self.mirror_gone(namespace, name, &uid);
         for order in self.orders.values() {
             order.send_if_modified(|order| {
                 let metadata = &order.pod.metadata;
-                let meant = metadata.namespace == namespace
+                let meant = order.local.is_none()
+                    && metadata.namespace == namespace
                     && metadata.name == name
                     && (uid.is_empty() || uid == metadata.uid);
                 meant && !std::mem::replace(&mut order.removed, true)
@@ -150,22 +190,32 @@ impl Pods {
             }
         }
         self.traces = listing.all;
+        self.listed = true;
+        self.begin_statics();
         self.adopt();
     }
 
-    /// Begins the end of what belongs to no pod, once the store has told which there are.
-    fn adopt(&mut self) {
-        if !self.told {
-            return;
-        }
-        for Trace { uid, namespace, name } in self.traces.clone() {
-            if self.orders.contains_key(&uid) {
+    /// Lets a pod go that is held back until somebody on the node says so.
+    pub(crate) fn release(&mut self, namespace: &str, name: &str) {
+        for (uid, order) in &self.orders {
+            let metadata = &order.borrow().pod.metadata;
+            if metadata.namespace != namespace || metadata.name != name {
                 continue;
             }
-            info!(%namespace, %name, %uid, "the runtime has a pod that is gone: it is removed");
-            let metadata = Metadata { name, namespace, uid, ..Metadata::default() };
-            let pod = Arc::new(Pod { metadata, ..Pod::default() });
-            self.begin(Order { pod, refused: None, removed: true, nudges: 0, refreshes: 0 });
+            // The folder is the mark: it is still there when this process dies before it acts.
+            let folder = pod_folder(&self.host.config.root, uid);
+            if let Err(error) = std::fs::create_dir_all(&folder) {
+                warn!(pod = %name, "cannot make {}: {error}", folder.display());
+            }
+            info!(pod = %name, %namespace, "the pod is let go");
+        }
+        for order in self.orders.values() {
+            order.send_if_modified(|order| {
+                let metadata = &order.pod.metadata;
+                let meant = metadata.namespace == namespace && metadata.name == name;
+                order.nudges += u64::from(meant);
+                meant
+            });
         }
     }
 
@@ -194,6 +244,8 @@ impl Pods {
                 self.begin(order);
             }
         }
+        self.begin_statics();
+        self.drop_mirrors();
         Some(())
     }
 }

@@ -28,6 +28,9 @@ pub(crate) fn millis(text: &str) -> Option<i64> {
     i64::try_from(nanos / 1_000_000).ok()
 }
 
+/// The condition of a pod that waits for somebody on the node to let it go.
+const HELD: &str = "HeldUpgrade";
+
 /// Why a pod was ended by the node itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
@@ -39,6 +42,10 @@ pub(crate) struct Verdict {
 #[derive(Debug)]
 pub(crate) struct Situation<'a> {
     pub(crate) pod: &'a Pod,
+    /// The uid under which the cloud knows it: a static pod's is its mirror's.
+    pub(crate) uid: &'a str,
+    /// Whether it waits for somebody to let it go.
+    pub(crate) held: bool,
     pub(crate) seen: &'a Seen,
     pub(crate) ledger: &'a Ledger,
     pub(crate) stage: Stage,
@@ -71,9 +78,13 @@ pub(crate) fn patch(situation: &Situation<'_>, transitions: &mut Transitions) ->
     let phase = situation.phase();
     let mut status = Map::new();
     status.insert("phase".to_owned(), phase.into());
-    let verdict = situation.verdict;
-    status.insert("reason".to_owned(), verdict.map(|verdict| verdict.reason).into());
-    let message = verdict.map(|verdict| verdict.message.as_str());
+    // Why a pod failed stays known when who found it out does not live any more.
+    let before = Some(&pod.status).filter(|last| last.phase == "Failed");
+    let reason = situation.verdict.map(|verdict| verdict.reason);
+    let reason = reason.or_else(|| before?.reason.as_deref());
+    status.insert("reason".to_owned(), reason.into());
+    let message = situation.verdict.map(|verdict| verdict.message.as_str());
+    let message = message.or_else(|| before?.message.as_deref());
     status.insert("message".to_owned(), message.into());
     let conditions = situation.conditions(phase, transitions);
     let order: Vec<_> = conditions.iter().map(|one| json!({"type": one["type"]})).collect();
@@ -102,7 +113,7 @@ pub(crate) fn patch(situation: &Situation<'_>, transitions: &mut Transitions) ->
         list.extend(old.map(|old| json!({"ip": old.ip, "$patch": "delete"})));
         status.insert("podIPs".to_owned(), list.into());
     }
-    json!({"metadata": {"uid": pod.metadata.uid}, "status": status})
+    json!({"metadata": {"uid": situation.uid}, "status": status})
 }
 
 /// Returns a pod's addresses.
@@ -198,13 +209,15 @@ impl Situation<'_> {
             }
         };
         let usable = seen.usable(spec.host_network).is_some() && !over;
-        let list = [
+        let gated = if ready.0 { self.gates() } else { ready.clone() };
+        let mut list = vec![
             ("PodReadyToStartContainers", (usable, "", String::new())),
             ("Initialized", initialised),
-            ("Ready", ready.clone()),
+            ("Ready", gated),
             ("ContainersReady", ready),
             ("PodScheduled", (true, "", String::new())),
         ];
+        list.extend(self.hold().map(|hold| (HELD, hold)));
         let now = rfc3339(self.now);
         list.into_iter()
             .map(|(kind, (holds, reason, message))| {
@@ -221,6 +234,40 @@ impl Situation<'_> {
                 })
             })
             .collect()
+    }
+
+    /// Tells whether the conditions hold that others have to set before the pod is ready.
+    fn gates(&self) -> (bool, &'static str, String) {
+        let unmet = self.pod.spec.readiness_gates.iter().filter_map(|gate| {
+            let kind = &gate.condition_type;
+            let condition = self.pod.status.conditions.iter().find(|it| it.r#type == *kind);
+            match condition {
+                Some(condition) if condition.status == "True" => None,
+                Some(condition) => Some(format!(
+                    "the status of pod readiness gate \"{kind}\" is not \"True\", but {}",
+                    condition.status
+                )),
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate \"{kind}\" does not exist."
+                )),
+            }
+        });
+        let unmet: Vec<_> = unmet.collect();
+        if unmet.is_empty() {
+            return (true, "", String::new());
+        }
+        (false, "ReadinessGatesNotReady", unmet.join(", "))
+    }
+
+    /// Tells of a hold, and of its end when it was told of before.
+    fn hold(&self) -> Option<(bool, &'static str, String)> {
+        let told = || self.pod.status.conditions.iter().any(|it| it.r#type == HELD);
+        let message = "Upgrade is currently held due to edge-hold-upgrade annotation".to_owned();
+        if self.held {
+            Some((true, "HoldUpgradeEnabled", message))
+        } else {
+            told().then(|| (false, "HoldUpgradeReleased", String::new()))
+        }
     }
 
     fn container(&self, container: &Container, init: bool) -> Value {

@@ -1,202 +1,17 @@
 //! The pod engine with a real containerd, and a store that the test plays: pods run, are told, heal,
 //! follow their config maps, survive the engine and go.
 
+mod bench;
 mod containerd;
+mod statics;
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Instant;
 
-use ipc_proto::lifeline::QueueBounds;
-use ipc_proto::{Content, Kind, Module, Operation, Resource};
-use module_runtime::{Event, Inbox, Seat, WINDOW};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
 
-use crate::config::{Config, Sections};
 use crate::cri::words::ContainerState;
-use crate::pods::Pods;
-use crate::runtime::{self, Listing};
-use crate::store::Store;
-use crate::worker::{Host, NodeFacts};
-use containerd::{Containerd, IMAGE, SOON, containerd};
-
-/// What the engine told the store.
-#[derive(Debug)]
-enum Told {
-    Status(String, Value),
-    Deleted(String),
-}
-
-/// The engine and what it is surrounded by.
-struct Bench {
-    pods: Pods,
-    listings: mpsc::Receiver<Listing>,
-    told: mpsc::Receiver<Told>,
-    maps: watch::Sender<BTreeMap<String, Value>>,
-    statuses: BTreeMap<String, Value>,
-    deleted: Vec<String>,
-    host: Arc<Host>,
-    store: tokio::task::JoinHandle<()>,
-    _facts: watch::Sender<NodeFacts>,
-    _wanted: watch::Sender<usize>,
-}
-
-fn seat(module: Module, folder: &Path) -> Seat {
-    Seat {
-        module,
-        instance: module_runtime::instance(),
-        runtime_dir: folder.into(),
-        users: [rustix::process::getuid().as_raw(); Module::COUNT],
-        enabled: Module::ALL.into_iter().collect(),
-        queue: QueueBounds::default(),
-        window: WINDOW,
-    }
-}
-
-fn config(containerd: &Containerd) -> Config {
-    let path = containerd.path().display();
-    let text = json!({"edged": {"rootDirectory": format!("{path}/kubelet"), "tailoredKubeletConfig": {
-        "podLogsDir": format!("{path}/pods"),
-        "containerRuntimeEndpoint": format!("unix://{}", containerd.socket().display()),
-    }}});
-    serde_json::from_value::<Sections>(text).unwrap().check().unwrap()
-}
-
-/// Plays the store.
-async fn serve(
-    mut inbox: Inbox,
-    maps: watch::Receiver<BTreeMap<String, Value>>,
-    told: mpsc::Sender<Told>,
-) {
-    loop {
-        let Event::Message(delivery) = inbox.next().await else { continue };
-        let Resource::Object { kind, name: Some(name), .. } = &delivery.message.route.resource
-        else {
-            delivery.unsupported();
-            continue;
-        };
-        let (kind, name) = (kind.clone(), name.to_string());
-        match (&delivery.message.route.operation, kind) {
-            (Operation::Query, Kind::ConfigMap | Kind::Secret) => {
-                let missing = json!({"ErrStatus": {"status": "Failure", "reason": "NotFound"}});
-                let answer = maps.borrow().get(&name).cloned().unwrap_or(missing);
-                delivery.respond(Content::encode(&answer).unwrap()).unwrap();
-            }
-            (Operation::Patch, Kind::PodPatch) => {
-                let patch: String = delivery.message.content.decode().unwrap();
-                let patch = serde_json::from_str(&patch).unwrap();
-                told.send(Told::Status(name, patch)).await.unwrap();
-                delivery.settle();
-            }
-            (Operation::Delete, Kind::Pod) => {
-                told.send(Told::Deleted(name)).await.unwrap();
-                delivery.settle();
-            }
-            _ => delivery.unsupported(),
-        }
-    }
-}
-
-impl Bench {
-    fn new(containerd: &Containerd) -> Self {
-        let folder = containerd.path();
-        let socket = folder.join(Module::Metamanager.socket_name());
-        let listener = OwnedFd::from(UnixListener::bind(socket).unwrap());
-        let (_, inbox) = seat(Module::Metamanager, folder).take(Some(listener)).unwrap();
-        let (sender, told) = mpsc::channel(1024);
-        let (maps, watched) = watch::channel(BTreeMap::new());
-        let store = tokio::spawn(serve(inbox, watched, sender));
-        let (peers, mut inbox) = seat(Module::Edged, folder).take(None).unwrap();
-        tokio::spawn(async move {
-            loop {
-                drop(inbox.next().await);
-            }
-        });
-        let facts = NodeFacts {
-            name: "n".to_owned(),
-            address: "192.0.2.1".to_owned(),
-            cpu: 1000,
-            memory: 1 << 30,
-            runtime: "containerd".to_owned(),
-        };
-        let (facts_sender, facts) = watch::channel(facts);
-        let runtime = containerd.runtime();
-        let host = Host {
-            runtime: runtime.clone(),
-            store: Store::new(peers),
-            config: config(containerd),
-            facts,
-        };
-        let host = Arc::new(host);
-        let (wanted, receiver) = watch::channel(1);
-        let (listing, listings) = mpsc::channel(1);
-        tokio::spawn(runtime::list(runtime, receiver, listing));
-        let pods = Pods::new("n", Arc::clone(&host));
-        let (statuses, deleted) = (BTreeMap::new(), Vec::new());
-        Self {
-            pods,
-            listings,
-            told,
-            maps,
-            statuses,
-            deleted,
-            host,
-            store,
-            _facts: facts_sender,
-            _wanted: wanted,
-        }
-    }
-
-    /// Lets the engine work until something holds.
-    async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let begin = Instant::now();
-        while !holds(self) {
-            assert!(begin.elapsed() < SOON, "not in time: {what}\n{:#?}", self.statuses);
-            tokio::select! {
-                Some(listing) = self.listings.recv() => self.pods.listed(listing),
-                Some(()) = self.pods.next_ended() => {}
-                Some(told) = self.told.recv() => match told {
-                    Told::Status(name, patch) => drop(self.statuses.insert(name, patch["status"].clone())),
-                    Told::Deleted(name) => self.deleted.push(name),
-                },
-                () = tokio::time::sleep(SOON / 10) => {}
-            }
-        }
-    }
-
-    fn container<'a>(&'a self, pod: &str) -> &'a Value {
-        self.statuses.get(pod).map_or(&Value::Null, |status| &status["containerStatuses"][0])
-    }
-
-    fn is_ready(&self, pod: &str) -> bool {
-        self.container(pod)["ready"] == true
-    }
-
-    /// Ends the engine as a kill would, and begins it anew with the same pods.
-    fn begin_anew(&mut self, pods: &[Value]) {
-        self.pods = Pods::new("n", Arc::clone(&self.host));
-        self.pods.set(&serde_json::to_vec(pods).unwrap().into());
-    }
-}
-
-fn pod(name: &str, spec: &Value) -> Value {
-    let mut spec = spec.clone();
-    spec["nodeName"] = "n".into();
-    spec["terminationGracePeriodSeconds"] = 1.into();
-    for container in spec["containers"].as_array_mut().unwrap() {
-        container["image"] = IMAGE.into();
-        container["imagePullPolicy"] = "IfNotPresent".into();
-    }
-    json!({"metadata": {"name": name, "namespace": "ns", "uid": format!("uid-{name}")}, "spec": spec})
-}
-
-fn give(bench: &mut Bench, pod: &Value) {
-    bench.pods.apply(&serde_json::to_vec(pod).unwrap());
-}
+use bench::{Bench, give, page, pod};
+use containerd::containerd;
 
 #[tokio::test]
 async fn a_pod_runs_follows_its_config_map_survives_the_engine_and_goes() {
@@ -253,17 +68,6 @@ async fn a_pod_runs_follows_its_config_map_survives_the_engine_and_goes() {
     let left = std::fs::read_dir(containerd.path().join("kubelet/pods")).unwrap().count();
     assert_eq!(left, 0);
     containerd.end().await;
-}
-
-async fn page(ip: &str) -> String {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let Ok(mut stream) = tokio::net::TcpStream::connect((ip, 80)).await else {
-        return String::new();
-    };
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer.rsplit("\r\n").next().unwrap_or_default().to_owned()
 }
 
 #[tokio::test]

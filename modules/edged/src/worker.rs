@@ -3,31 +3,31 @@
 
 mod act;
 mod look;
+mod mirror;
 mod mounts;
+mod tell;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipc_proto::{Content, Kind, Operation};
 use module_runtime::RequestError;
-use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use crate::config::Config;
 use crate::cri::Runtime;
 use crate::env::Facts;
 use crate::pod::backoff::Backoff;
 use crate::pod::names;
-use crate::pod::plan::{Ledger, Plan, Stage, plan};
+use crate::pod::plan::{Ledger, Plan, Stage, Step, plan};
 use crate::pod::seen::Seen;
 use crate::pod::spec::Pod;
 use crate::probes::{Finding, Probes, Purpose};
-use crate::status::{self, Situation, Transitions, Verdict};
-use crate::store::{Store, object};
-use crate::volumes::Folders;
+use crate::status::{self, Transitions, Verdict};
+use crate::store::{Lack, Store};
+use crate::volumes::{Folders, pod_folder};
 
 /// What all workers share.
 #[derive(Debug)]
@@ -63,6 +63,34 @@ pub(crate) struct Order {
     pub(crate) nudges: u64,
     /// Counts the changes of what the pod refers to.
     pub(crate) refreshes: u64,
+    /// Set when the pod is a static one.
+    pub(crate) local: Option<Local>,
+}
+
+impl Order {
+    /// Makes the order to run a pod.
+    pub(crate) const fn new(pod: Arc<Pod>) -> Self {
+        Self { pod, removed: false, refused: None, nudges: 0, refreshes: 0, local: None }
+    }
+}
+
+/// What a static pod has beside the pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Local {
+    /// All of it, as JSON.
+    pub(crate) object: Arc<str>,
+    /// What the cloud shows of it, if it shows something.
+    pub(crate) mirror: Option<Mirror>,
+}
+
+/// What the cloud shows of a static pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mirror {
+    pub(crate) uid: String,
+    /// The hash of the static pod that it was made of.
+    pub(crate) hash: String,
+    /// Whether somebody deleted it.
+    pub(crate) ending: bool,
 }
 
 /// How long a worker waits at the most before it looks again.
@@ -70,9 +98,6 @@ const LOOK: Duration = Duration::from_secs(90);
 
 /// How long a worker waits for a runtime or a store that does not answer.
 const RETRY: Duration = Duration::from_secs(2);
-
-/// How long a worker waits for the store to take a status before it goes on without.
-const MOMENT: Duration = Duration::from_millis(200);
 
 /// How often the files of a pod that has tokens or fields in them are looked after.
 const REFRESH: i64 = 60_000;
@@ -84,6 +109,9 @@ const INIT_LOOKS: i64 = 3000;
 
 /// Findings that wait for the worker.
 const FINDINGS: usize = 16;
+
+/// The annotation that holds a pod back until somebody on the node lets it go.
+const HELD: &str = "edge.kubeedge.io/hold-upgrade";
 
 struct Worker {
     host: Arc<Host>,
@@ -105,6 +133,17 @@ struct Worker {
     deletion_told: bool,
     adopted: bool,
     was_ready: bool,
+    /// When the pod is to have ended, if it is to end: Unix milliseconds.
+    end_by: Option<i64>,
+    /// The steps taken last, and when.
+    last: (Vec<Step>, i64),
+    /// A mirror on its way, and when it may be tried again.
+    mirroring: Option<JoinHandle<Result<(), Lack>>>,
+    mirror_due: i64,
+    /// What the cloud showed when that was looked at last.
+    mirror: Option<Mirror>,
+    /// Whether the pod waits for somebody on the node to let it go.
+    held: bool,
 }
 
 /// What a round came to.
@@ -136,11 +175,11 @@ pub(crate) async fn run(host: Arc<Host>, mut orders: watch::Receiver<Order>) {
         let wait = match worker.round(&order).await {
             Round::Gone => return,
             Round::Act(plan) => {
-                let ending = worker.end(&order).is_some();
+                let ending = worker.end_by.is_some();
                 tokio::select! {
                     () = worker.take(plan) => {}
-                    // Whatever is under way makes no sense any more.
-                    true = told_to_end(orders.clone()), if !ending => {}
+                    // Whatever is under way makes no sense any more, or takes too long now.
+                    true = told_to_end(orders.clone(), ending.then_some(&order)) => {}
                 }
                 continue;
             }
@@ -157,9 +196,14 @@ pub(crate) async fn run(host: Arc<Host>, mut orders: watch::Receiver<Order>) {
     }
 }
 
-/// Waits until the pod is to end; false when nobody will say so any more.
-async fn told_to_end(mut orders: watch::Receiver<Order>) -> bool {
-    let ends = |order: &Order| order.removed || order.pod.metadata.deletion_timestamp.is_some();
+/// Waits until the pod is to end, or to end sooner than by `known`; false when nobody will say so
+/// any more.
+async fn told_to_end(mut orders: watch::Receiver<Order>, known: Option<&Order>) -> bool {
+    let grace = |order: &Order| order.pod.metadata.deletion_grace_period_seconds;
+    let ends = |order: &Order| match known {
+        None => order.removed || order.pod.metadata.deletion_timestamp.is_some(),
+        Some(known) => grace(order).is_some_and(|now| grace(known).is_none_or(|was| now < was)),
+    };
     orders.wait_for(ends).await.is_ok()
 }
 
@@ -186,11 +230,30 @@ impl Worker {
             told: None,
             deletion_told: false,
             adopted: false,
+            end_by: None,
+            last: (Vec::new(), 0),
+            mirroring: None,
+            mirror_due: 0,
+            mirror: None,
+            held: false,
         }
     }
 
-    /// Returns in how many seconds the pod is to end, if it is.
-    fn end(&self, order: &Order) -> Option<i64> {
+    /// Returns in how many seconds the pod is to end, if it is. The time runs from when it was said
+    /// first, and may only become shorter.
+    fn end(&mut self, order: &Order, now: i64) -> Option<i64> {
+        let Some(asked) = self.asked_to_end(order) else {
+            self.end_by = None;
+            return None;
+        };
+        let by = now.saturating_add(asked.max(1).saturating_mul(1000));
+        let by = self.end_by.map_or(by, |before| before.min(by));
+        self.end_by = Some(by);
+        Some((by - now + 999).div_euclid(1000).max(0))
+    }
+
+    /// Returns how many seconds the pod is given to end, if it is to end.
+    fn asked_to_end(&self, order: &Order) -> Option<i64> {
         let Pod { metadata, spec, status } = &*self.pod;
         let over = matches!(status.phase.as_str(), "Succeeded" | "Failed");
         let usual = spec.termination_grace_period_seconds.unwrap_or(names::DEFAULT_GRACE);
@@ -214,11 +277,16 @@ impl Worker {
         self.adopt(now);
         self.judge(order, now);
         self.watch_health(now);
-        let plan = plan(&self.pod, &self.seen, &self.ledger, self.end(order), now);
+        let end = self.end(order, now);
+        self.held = end.is_none() && self.is_held();
+        let mut plan = plan(&self.pod, &self.seen, &self.ledger, end, now);
+        if self.held {
+            plan.steps.clear();
+        }
         self.stage = plan.stage;
-        let told = order.removed || self.tell(now).await;
+        let told = order.removed || self.tell(order, now).await;
         if !plan.steps.is_empty() {
-            return Round::Act(plan);
+            return self.act(plan, now);
         }
         if plan.stage == Stage::Ended {
             if order.removed {
@@ -237,8 +305,32 @@ impl Worker {
         let init = self.inits_soon(now);
         let retry = (!told).then_some(now + 500);
         let deadline = self.deadline();
-        let wakes = [plan.wake, refresh, retry, deadline, init, self.soften(now)];
+        let mirror = self.keep_mirror(order, now).await;
+        let wakes = [plan.wake, refresh, retry, deadline, init, mirror, self.soften(now)];
         Round::Wait(wakes.into_iter().flatten().min())
+    }
+
+    /// Takes the steps of a plan, but not the same ones again and again: a runtime that says it did
+    /// what it did not would keep the processor busy.
+    fn act(&mut self, plan: Plan, now: i64) -> Round {
+        let pause = i64::try_from(RETRY.as_millis()).unwrap_or_default();
+        let (last, at) = &self.last;
+        if *last == plan.steps && now < at + pause {
+            return Round::Wait(Some(at + pause));
+        }
+        self.last = (plan.steps.clone(), now);
+        Round::Act(plan)
+    }
+
+    /// Tells whether the pod waits for somebody on the node to let it go, which the pod's folder
+    /// shows (KubeEdge's hold of upgrades).
+    fn is_held(&self) -> bool {
+        let Pod { metadata, status, .. } = &*self.pod;
+        let annotation = metadata.annotations.as_ref().and_then(|texts| texts.get(HELD));
+        annotation.is_some_and(|text| text == "true")
+            && matches!(status.phase.as_str(), "" | "Pending")
+            && self.seen.sandboxes.is_empty()
+            && !pod_folder(&self.host.config.root, &metadata.uid).exists()
     }
 
     /// Returns when to look at an init container that has just begun: most end soon, and the others
@@ -261,7 +353,7 @@ impl Worker {
     /// Ends a pod that has run for as long as it may.
     fn judge(&mut self, order: &Order, now: i64) {
         let over = self.deadline().is_some_and(|deadline| now >= deadline);
-        if over && self.end(order).is_none() {
+        if over && self.asked_to_end(order).is_none() {
             let message =
                 "Pod was active on the node longer than the specified deadline".to_owned();
             self.verdict = Some(Verdict { reason: "DeadlineExceeded", message });
@@ -278,84 +370,6 @@ impl Worker {
             if container.restarts > 0 && !self.ledger.pauses.contains_key(&container.name) {
                 let pause = Backoff::after(container.restarts, now);
                 self.ledger.pauses.insert(container.name.clone(), pause);
-            }
-        }
-    }
-
-    /// Tells the cloud how the pod is, if that is news; false when it could not be told.
-    async fn tell(&mut self, now: i64) -> bool {
-        if !self.hear_of_telling().await {
-            return false;
-        }
-        let facts = self.host.facts.borrow().clone();
-        let situation = Situation {
-            pod: &self.pod,
-            seen: &self.seen,
-            ledger: &self.ledger,
-            stage: self.stage,
-            verdict: self.verdict.as_ref(),
-            runtime: &facts.runtime,
-            host_ip: &facts.address,
-            start: self.start,
-            now,
-        };
-        let patch = status::patch(&situation, &mut self.transitions).to_string();
-        if self.told.as_ref() == Some(&patch) {
-            return true;
-        }
-        let metadata = &self.pod.metadata;
-        let resource = object(&metadata.namespace, Kind::PodPatch, &metadata.name);
-        let (store, content) = (self.host.store.clone(), Content::text(&patch));
-        let task = async move { store.tell(Operation::Patch, resource, content).await };
-        self.telling = Some((patch, tokio::spawn(task)));
-        self.hear_of_telling().await
-    }
-
-    /// Waits a moment for the status that is on its way; tells whether none is on its way any more
-    /// and the last arrived. A store that is dead holds up the status, not the pod.
-    async fn hear_of_telling(&mut self) -> bool {
-        let Some((patch, mut task)) = self.telling.take() else { return true };
-        match tokio::time::timeout(MOMENT, &mut task).await {
-            Ok(Ok(Ok(()))) => {
-                self.told = Some(patch);
-                true
-            }
-            Ok(Ok(Err(error))) => {
-                warn!(pod = %self.pod.metadata.name, "cannot tell the status of a pod: {error}");
-                false
-            }
-            Ok(Err(_)) => false,
-            Err(_) => {
-                self.telling = Some((patch, task));
-                false
-            }
-        }
-    }
-
-    /// Asks the cloud to delete a pod that has ended; false when it could not be asked.
-    async fn tell_deletion(&mut self) -> bool {
-        if self.deletion_told {
-            return true;
-        }
-        self.probes.retain(|_, _| false);
-        let pod = Arc::clone(&self.pod);
-        let metadata = &pod.metadata;
-        if let Err(error) = self.drop_folder().await {
-            warn!(pod = %metadata.name, "cannot remove the volumes of a pod: {error}");
-            return false;
-        }
-        let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": metadata.uid}});
-        let resource = object(&metadata.namespace, Kind::Pod, &metadata.name);
-        let content = Content::from_raw(options.to_string().into());
-        match self.host.store.tell(Operation::Delete, resource, content).await {
-            Ok(()) => {
-                info!(pod = %metadata.name, namespace = %metadata.namespace, "a pod has ended");
-                self.deletion_told = true;
-                true
-            }
-            Err(error) => {
-                warn!(pod = %metadata.name, "cannot ask for the deletion of a pod: {error}");
-                false
             }
         }
     }

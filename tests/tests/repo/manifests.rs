@@ -45,8 +45,8 @@ const FEW: [(&str, usize); 8] = [
     ("modules/runtime", 15),
     // TLS, HTTP, websocket and certificates are crates of their own
     ("modules/edgehub", 20),
-    // gRPC to the runtime and HTTP for probes, each with its bodies and transports
-    ("modules/edged", 16),
+    // gRPC to the runtime, HTTP and TLS for probes, YAML for static pods
+    ("modules/edged", 18),
     ("modules/", 12),
     ("edgecore", 12),
     ("edgectl", 12),

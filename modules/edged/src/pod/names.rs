@@ -17,8 +17,8 @@ pub(crate) const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMess
 pub(crate) const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 pub(crate) const DELETION_GRACE: &str = "io.kubernetes.pod.deletionGracePeriod";
 const PORTS: &str = "io.kubernetes.container.ports";
-const SEEN: &str = "kubernetes.io/config.seen";
-const SOURCE: &str = "kubernetes.io/config.source";
+pub(crate) const SEEN: &str = "kubernetes.io/config.seen";
+pub(crate) const SOURCE: &str = "kubernetes.io/config.source";
 
 /// Where the message of a container's end is mounted when the pod does not say.
 pub(crate) const MESSAGE_FILE: &str = "/dev/termination-log";

@@ -37,6 +37,8 @@ pub(crate) struct Metadata {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct LastStatus {
     pub(crate) phase: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) message: Option<String>,
     pub(crate) start_time: Option<String>,
     pub(crate) conditions: Vec<LastCondition>,
     #[serde(rename = "podIPs")]
@@ -96,7 +98,15 @@ pub(crate) struct Spec {
     pub(crate) host_aliases: Vec<HostAlias>,
     pub(crate) runtime_class_name: Option<String>,
     pub(crate) resource_claims: Vec<IgnoredAny>,
-    pub(crate) readiness_gates: Vec<IgnoredAny>,
+    pub(crate) readiness_gates: Vec<Gate>,
+    pub(crate) enable_service_links: Option<bool>,
+}
+
+/// A condition that somebody else sets and that has to hold for the pod to be ready.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Gate {
+    pub(crate) condition_type: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -37,6 +37,8 @@ fn seen(name: &str, state: State, exit_code: i32) -> Seen {
 fn status(pod: &Pod, seen: &Seen, ledger: &Ledger, stage: Stage) -> Value {
     let situation = Situation {
         pod,
+        uid: &pod.metadata.uid,
+        held: false,
         seen,
         ledger,
         stage,

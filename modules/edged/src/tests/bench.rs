@@ -1,0 +1,240 @@
+//! The engine between a real runtime and a store that the test plays.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ipc_proto::lifeline::QueueBounds;
+use ipc_proto::{Content, Kind, Module, Operation, Resource};
+use module_runtime::{Event, Inbox, Seat, WINDOW};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use super::containerd::{Containerd, IMAGE, SOON};
+use crate::config::{Config, Sections};
+use crate::cri::Runtime;
+use crate::pods::Pods;
+use crate::runtime::{self, Listing};
+use crate::store::Store;
+use crate::worker::{Host, NodeFacts};
+
+/// What the engine told the store.
+#[derive(Debug)]
+enum Told {
+    Status(String, Value),
+    Deleted(String),
+    Made(String, Value),
+}
+
+/// The engine and what it is surrounded by.
+pub(super) struct Bench {
+    pub(super) pods: Pods,
+    listings: mpsc::Receiver<Listing>,
+    told: mpsc::Receiver<Told>,
+    pub(super) maps: watch::Sender<BTreeMap<String, Value>>,
+    pub(super) statuses: BTreeMap<String, Value>,
+    /// Under which uid the status was told, by name.
+    pub(super) uids: BTreeMap<String, Value>,
+    /// Pods that the engine made in the cloud, by name.
+    pub(super) made: BTreeMap<String, Value>,
+    pub(super) deleted: Vec<String>,
+    pub(super) host: Arc<Host>,
+    pub(super) store: tokio::task::JoinHandle<()>,
+    _facts: watch::Sender<NodeFacts>,
+    _wanted: watch::Sender<usize>,
+}
+
+fn seat(module: Module, folder: &Path) -> Seat {
+    Seat {
+        module,
+        instance: module_runtime::instance(),
+        runtime_dir: folder.into(),
+        users: [rustix::process::getuid().as_raw(); Module::COUNT],
+        enabled: Module::ALL.into_iter().collect(),
+        queue: QueueBounds::default(),
+        window: WINDOW,
+    }
+}
+
+fn config(folder: &Path, runtime: &Path) -> Config {
+    let path = folder.display();
+    let text = json!({"edged": {"rootDirectory": format!("{path}/kubelet"), "tailoredKubeletConfig": {
+        "podLogsDir": format!("{path}/pods"),
+        "containerRuntimeEndpoint": format!("unix://{}", runtime.display()),
+    }}});
+    serde_json::from_value::<Sections>(text).unwrap().check().unwrap()
+}
+
+/// Plays the store.
+async fn serve(
+    mut inbox: Inbox,
+    maps: watch::Receiver<BTreeMap<String, Value>>,
+    told: mpsc::Sender<Told>,
+) {
+    loop {
+        let Event::Message(delivery) = inbox.next().await else { continue };
+        let Resource::Object { kind, name: Some(name), .. } = &delivery.message.route.resource
+        else {
+            delivery.unsupported();
+            continue;
+        };
+        let (kind, name) = (kind.clone(), name.to_string());
+        match (&delivery.message.route.operation, kind) {
+            (Operation::Query, _) => {
+                let missing = json!({"ErrStatus": {"status": "Failure", "reason": "NotFound"}});
+                let answer = maps.borrow().get(&name).cloned().unwrap_or(missing);
+                delivery.respond(Content::encode(&answer).unwrap()).unwrap();
+            }
+            (Operation::Patch, Kind::PodPatch) => {
+                let patch: String = delivery.message.content.decode().unwrap();
+                let patch = serde_json::from_str(&patch).unwrap();
+                told.send(Told::Status(name, patch)).await.unwrap();
+                delivery.settle();
+            }
+            (Operation::Delete, Kind::Pod) => {
+                told.send(Told::Deleted(name)).await.unwrap();
+                delivery.settle();
+            }
+            (Operation::Insert, Kind::Pod) => {
+                let object: Value = delivery.message.content.decode().unwrap();
+                let answer = json!({"Object": object, "Err": null});
+                told.send(Told::Made(name, object)).await.unwrap();
+                delivery.respond(Content::encode(&answer).unwrap()).unwrap();
+            }
+            _ => delivery.unsupported(),
+        }
+    }
+}
+
+impl Bench {
+    pub(super) fn new(containerd: &Containerd) -> Self {
+        Self::at(containerd.path(), &containerd.socket())
+    }
+
+    /// Makes it in a folder, for the runtime behind a socket.
+    pub(super) fn at(folder: &Path, runtime: &Path) -> Self {
+        let socket = folder.join(Module::Metamanager.socket_name());
+        let listener = OwnedFd::from(UnixListener::bind(socket).unwrap());
+        let (_, inbox) = seat(Module::Metamanager, folder).take(Some(listener)).unwrap();
+        let (sender, told) = mpsc::channel(1024);
+        let (maps, watched) = watch::channel(BTreeMap::new());
+        let store = tokio::spawn(serve(inbox, watched, sender));
+        let (peers, mut inbox) = seat(Module::Edged, folder).take(None).unwrap();
+        tokio::spawn(async move {
+            loop {
+                drop(inbox.next().await);
+            }
+        });
+        let facts = NodeFacts {
+            name: "n".to_owned(),
+            address: "192.0.2.1".to_owned(),
+            cpu: 1000,
+            memory: 1 << 30,
+            runtime: "containerd".to_owned(),
+        };
+        let (facts_sender, facts) = watch::channel(facts);
+        let config = config(folder, runtime);
+        let runtime = Runtime::new(runtime.to_owned());
+        let host = Host { runtime: runtime.clone(), store: Store::new(peers), config, facts };
+        let host = Arc::new(host);
+        let (wanted, receiver) = watch::channel(1);
+        let (listing, listings) = mpsc::channel(1);
+        tokio::spawn(runtime::list(runtime, receiver, listing));
+        let mut pods = Pods::new("n", Arc::clone(&host));
+        pods.set_statics(Vec::new());
+        Self {
+            pods,
+            listings,
+            told,
+            maps,
+            statuses: BTreeMap::new(),
+            uids: BTreeMap::new(),
+            made: BTreeMap::new(),
+            deleted: Vec::new(),
+            host,
+            store,
+            _facts: facts_sender,
+            _wanted: wanted,
+        }
+    }
+
+    /// Lets the engine work until something holds.
+    pub(super) async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let begin = Instant::now();
+        while !holds(self) {
+            assert!(begin.elapsed() < SOON, "not in time: {what}\n{:#?}", self.statuses);
+            tokio::select! {
+                Some(listing) = self.listings.recv() => self.pods.listed(listing),
+                Some(()) = self.pods.next_ended() => {}
+                Some(told) = self.told.recv() => match told {
+                    Told::Status(name, patch) => {
+                        self.statuses.insert(name.clone(), patch["status"].clone());
+                        self.uids.insert(name, patch["metadata"]["uid"].clone());
+                    }
+                    Told::Deleted(name) => self.deleted.push(name),
+                    Told::Made(name, object) => drop(self.made.insert(name, object)),
+                },
+                () = tokio::time::sleep(SOON / 10) => {}
+            }
+        }
+    }
+
+    pub(super) fn container<'a>(&'a self, pod: &str) -> &'a Value {
+        self.statuses.get(pod).map_or(&Value::Null, |status| &status["containerStatuses"][0])
+    }
+
+    pub(super) fn is_ready(&self, pod: &str) -> bool {
+        self.container(pod)["ready"] == true
+    }
+
+    /// As [`Self::until`], for a condition that has to look itself.
+    pub(super) async fn while_until(&mut self, what: &str, holds: impl AsyncFnMut() -> bool) {
+        tokio::select! {
+            () = self.until("never", |_| false) => {}
+            () = super::containerd::until(what, holds) => {}
+        }
+    }
+
+    /// Ends the engine as a kill would, and begins it anew with what `begin` tells it.
+    pub(super) fn begin_anew_with(&mut self, begin: impl FnOnce(&mut Pods)) {
+        self.pods = Pods::new("n", Arc::clone(&self.host));
+        begin(&mut self.pods);
+    }
+
+    /// Ends the engine as a kill would, and begins it anew with the same pods.
+    pub(super) fn begin_anew(&mut self, pods: &[Value]) {
+        self.pods = Pods::new("n", Arc::clone(&self.host));
+        self.pods.set_statics(Vec::new());
+        self.pods.set(&serde_json::to_vec(pods).unwrap().into());
+    }
+}
+
+pub(super) fn pod(name: &str, spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    spec["nodeName"] = "n".into();
+    spec["terminationGracePeriodSeconds"] = 1.into();
+    for container in spec["containers"].as_array_mut().unwrap() {
+        container["image"] = IMAGE.into();
+        container["imagePullPolicy"] = "IfNotPresent".into();
+    }
+    json!({"metadata": {"name": name, "namespace": "ns", "uid": format!("uid-{name}")}, "spec": spec})
+}
+
+pub(super) fn give(bench: &mut Bench, pod: &Value) {
+    bench.pods.apply(&serde_json::to_vec(pod).unwrap());
+}
+
+/// Returns what a pod serves on its port 80; nothing when it serves nothing.
+pub(super) async fn page(ip: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let Ok(mut stream) = tokio::net::TcpStream::connect((ip, 80)).await else {
+        return String::new();
+    };
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.rsplit("\r\n").next().unwrap_or_default().to_owned()
+}
