@@ -65,6 +65,8 @@ const WRITE: &[Op] = &[Op::Insert, Op::Update, Op::Delete, Op::Patch];
 const KEEP: &[Op] = &[Op::Query, Op::Insert, Op::Update, Op::Delete];
 const CONNECT: &[Op] = &[Op::Connect];
 const QUERY: &[Op] = &[Op::Query];
+const UPLOAD: &[Op] = &[Op::Upload];
+const REPORT: &[Op] = &[Op::Update];
 const CSI: &[Op] = &[
     Op::CreateVolume,
     Op::DeleteVolume,
@@ -117,13 +119,17 @@ const RULES: &[Rule] = &[
     Rule(Metamanager, Edgehub, WRITE, About::AnyObject),
     Rule(Metamanager, Edgehub, QUERY, About::AnyObject),
     Rule(Metamanager, Edgehub, QUERY, About::ClusterCa),
+    Rule(Metamanager, Edgehub, UPLOAD, About::Texts),
+    Rule(Metamanager, Edgehub, REPORT, About::Devices),
     Rule(Metamanager, Devicetwin, WRITE, OWN_DEVICES),
     Rule(Metamanager, Edged, WRITE, About::AnyObject),
     Rule(Metamanager, Edged, CSI, About::AnyObject),
+    Rule(Metamanager, Edged, CONNECT, About::Link),
     Rule(Metamanager, Edged, &[Op::UnholdUpgrade], About::AnyObject),
     Rule(Metamanager, Metaserver, WRITE, About::AnyObject),
     Rule(Metamanager, Edgemesh, WRITE, MESH),
     Rule(Devicetwin, Metamanager, KEEP, OWN_DEVICES),
+    Rule(Devicetwin, Metamanager, REPORT, About::Devices),
     Rule(Devicetwin, Edgehub, &[Op::Update, Op::Get], About::Devices),
     Rule(Devicetwin, Eventbus, TOPICS, About::Texts),
     Rule(Edged, Metamanager, QUERY, About::AnyObject),
@@ -146,16 +152,19 @@ const RULES: &[Rule] = &[
         ]),
     ),
     Rule(Edged, Metamanager, &[Op::Delete], About::Objects(&[Kind::Pod])),
-    Rule(Eventbus, Edgehub, &[Op::Upload], About::Texts),
+    Rule(Eventbus, Edgehub, UPLOAD, About::Texts),
+    Rule(Eventbus, Metamanager, UPLOAD, About::Texts),
     Rule(Eventbus, Devicetwin, &[Op::Update, Op::Get], About::Devices),
     Rule(Eventbus, Devicetwin, &[Op::Message], About::Texts),
     Rule(Eventbus, Metamanager, KEEP, About::Texts),
-    Rule(Servicebus, Edgehub, &[Op::Upload], About::Texts),
+    Rule(Servicebus, Edgehub, UPLOAD, About::Texts),
+    Rule(Servicebus, Metamanager, UPLOAD, About::Texts),
     Rule(Servicebus, Metamanager, KEEP, About::Texts),
     Rule(Taskmanager, Edgehub, JOB, About::Tasks),
     Rule(Taskmanager, Metamanager, KEEP, About::Tasks),
     Rule(Taskmanager, Edged, &[Op::Pull, Op::UnholdUpgrade], About::Tasks),
     Rule(Metaserver, Metamanager, QUERY, About::AnyObject),
+    Rule(Metaserver, Metamanager, QUERY, About::ClusterCa),
     Rule(Metaserver, Edgehub, &[Op::Null], About::Applications),
     Rule(
         Metaserver,
@@ -237,6 +246,22 @@ mod tests {
             "edgemesh may not send 'delete default/pod/p' to metamanager"
         );
         assert_eq!(check(Edged, Metamanager, &delete), Ok(()));
+    }
+
+    #[test]
+    fn what_must_arrive_may_wait_in_the_store() {
+        let upload = message(Group::User, Op::Upload, Resource::Text("SYS/data".into()));
+        for (from, to) in
+            [(Eventbus, Metamanager), (Servicebus, Metamanager), (Metamanager, Edgehub)]
+        {
+            assert_eq!(check(from, to, &upload), Ok(()));
+        }
+        let device = Resource::parse(&Group::Twin, "device/default/d/twin/edge_updated");
+        let report = message(Group::Twin, Op::Update, device);
+        for (from, to) in [(Devicetwin, Metamanager), (Metamanager, Edgehub)] {
+            assert_eq!(check(from, to, &report), Ok(()));
+        }
+        assert!(check(Edgemesh, Metamanager, &upload).is_err());
     }
 
     #[test]

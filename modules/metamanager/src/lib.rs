@@ -70,7 +70,7 @@ struct Report {
     database: Health,
     #[serde(skip_serializing_if = "Option::is_none")]
     restored: Option<String>,
-    /// Events that had to go because the cloud was away for too long.
+    /// Events, uploads and reports that had to go because the cloud was away for too long.
     dropped_events: u64,
     /// Other messages that had to go for that.
     dropped_messages: u64,
@@ -163,7 +163,7 @@ impl Shell {
                 if dropped + lost > 0 {
                     warn!(
                         dropped,
-                        lost, "the outbox is full: events and then the oldest had to go"
+                        lost, "the outbox is full: events and uploads, then the oldest had to go"
                     );
                 }
                 self.handle(Event::Committed(then));

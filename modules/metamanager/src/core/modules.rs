@@ -3,19 +3,23 @@
 //! What must arrive is committed to the outbox before it is settled, and reaches the cloud whenever
 //! there is one. What makes sense only now (a lease, a registration) needs the cloud.
 
-use ipc_proto::{Kind, Message, Module, Scope};
+use ipc_proto::{Kind, Message, Module, Resource, Scope};
 use serde::de::IgnoredAny;
 
 use super::object::{self, Name};
-use super::{Core, Effect, Keep, NOT_LINKED, Receipt, Then, Wish, ok, unsupported};
+use super::{Core, Effect, Keep, Receipt, Then, Wish, ok, unsupported};
 use crate::row::{Change, Parcel};
 
 /// Returns what a message is about in the outbox: a later one of the same subject takes the place
-/// of this one while it waits. Each event and upload is its own.
+/// of this one while it waits. Each event and upload is its own, and so is each twin report: it
+/// tells of those properties alone that changed.
 pub(super) fn subject(message: &Message) -> Option<Box<str>> {
     let route = &message.route;
-    let coalesces = matches!(Wish::of(message), Wish::Update | Wish::Patch | Wish::Delete)
-        && route.resource.kind() != Some(&Kind::Event);
+    let resource = &route.resource;
+    let in_part = resource.kind() == Some(&Kind::Event)
+        || matches!(resource, Resource::Device { change, .. } if **change == *"twin/edge_updated");
+    let coalesces =
+        !in_part && matches!(Wish::of(message), Wish::Update | Wish::Patch | Wish::Delete);
     coalesces.then(|| format!("{} {}", route.operation, route.resource).into())
 }
 
@@ -69,17 +73,11 @@ impl Core {
         }
     }
 
-    /// Takes a lease to the cloud. The last one that could not go is kept: it shows that the node
-    /// lives as soon as the cloud is back.
+    /// Takes a lease to the cloud, or says that there is none: a lease is news only now.
     fn lease(&mut self, name: Name, message: Message, receipt: Receipt, out: &mut Vec<Effect>) {
         // A lease without a namespace stops the cloud's own worker for good.
         if name.scope == Scope::Cluster {
             out.push(Effect::Refuse(receipt, "a lease needs a namespace".to_owned()));
-            return;
-        }
-        if !self.linked && Wish::of(&message) == Wish::Update {
-            self.lease = Some(message);
-            out.push(Effect::Fail(receipt, NOT_LINKED.to_owned()));
             return;
         }
         self.ask_cloud(message, receipt, Keep::Object(name), None, out);
@@ -104,7 +102,8 @@ impl Core {
             }
         };
         let subject = subject(message);
-        let expendable = message.route.resource.kind() == Some(&Kind::Event);
+        // Events, uploads and reports can be any number: they go first when there is no room.
+        let expendable = subject.is_none();
         let waits =
             self.linked && message.header.sync && matches!(wish, Wish::Patch | Wish::Delete);
         let then = match &subject {
