@@ -27,7 +27,7 @@ use anyhow::Context as _;
 use ipc_proto::{Kind, Operation, Resource};
 use module_runtime::{Context, Delivery, Event};
 use serde::Serialize;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, warn};
 
 use config::Sections;
@@ -49,8 +49,15 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let (facts_sender, facts) = watch::channel(NodeFacts::default());
     let (states_sender, mut states) = watch::channel(State::default());
     let (listings_sender, mut listings) = mpsc::channel(1);
-    let node =
-        Node::new(context.node(), config.clone(), store.clone(), facts_sender, states.clone());
+    let linked = Arc::new(Notify::new());
+    let node = Node::new(
+        context.node(),
+        config.clone(),
+        store.clone(),
+        facts_sender,
+        states.clone(),
+        Arc::clone(&linked),
+    );
     tokio::spawn(runtime::watch(runtime.clone(), states_sender));
     let (wanted_sender, wanted) = watch::channel(0);
     tokio::spawn(runtime::list(runtime.clone(), wanted, listings_sender));
@@ -62,6 +69,10 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             event = context.next() => match event {
+                Event::Message(delivery) if delivery.message.route.resource == Resource::Connection => {
+                    linked.notify_one();
+                    delivery.settle();
+                }
                 Event::Message(delivery) => take(&mut pods, delivery),
                 Event::PeerUp(peer) => debug!(%peer, "peer is up"),
                 Event::PeerDown(peer) => debug!(%peer, "peer is down"),

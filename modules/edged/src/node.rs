@@ -3,13 +3,15 @@
 
 pub(crate) mod host;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_proto::{Content, Kind, Operation, Resource, Scope};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::macros::format_description;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
@@ -44,6 +46,8 @@ pub(crate) struct Node {
     store: Store,
     facts: watch::Sender<NodeFacts>,
     runtime: watch::Receiver<State>,
+    /// Told that the cloud is back.
+    linked: Arc<Notify>,
     uid: Option<String>,
     lease: Option<Value>,
     /// Whether a lease stood since the node was registered.
@@ -66,6 +70,7 @@ impl Node {
         store: Store,
         facts: watch::Sender<NodeFacts>,
         runtime: watch::Receiver<State>,
+        linked: Arc<Notify>,
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -73,6 +78,7 @@ impl Node {
             store,
             facts,
             runtime,
+            linked,
             uid: None,
             lease: None,
             leased: false,
@@ -88,32 +94,32 @@ impl Node {
         // The first look at the runtime is quick, whatever comes of it.
         let looked = self.runtime.wait_for(|state| state.looked);
         drop(tokio::time::timeout(Duration::from_secs(3), looked).await);
-        let mut pause = RETRY.0;
+        let linked = Arc::clone(&self.linked);
+        let (mut pause, mut renewal) = (RETRY.0, Instant::now());
         loop {
             let facts = self.learn();
             if self.config.register && self.uid.is_none() {
                 if let Err(lack) = self.register(&facts).await {
                     self.complain(&lack);
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(RETRY.1);
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY.1),
+                        () = linked.notified() => pause = RETRY.0,
+                    }
                     continue;
                 }
                 pause = RETRY.0;
             }
             self.tell(&facts).await;
-            if let Err(lack) = self.renew().await {
-                debug!(?lack, "the lease was not renewed");
+            if Instant::now() >= renewal {
+                if let Err(lack) = self.renew().await {
+                    debug!(?lack, "the lease was not renewed");
+                }
+                renewal = Instant::now() + PERIOD;
             }
             tokio::select! {
-                () = tokio::time::sleep(PERIOD) => {}
-                changed = self.runtime.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let facts = self.learn();
-                    self.tell(&facts).await;
-                    tokio::time::sleep(PERIOD).await;
-                }
+                () = tokio::time::sleep_until(renewal) => {}
+                () = linked.notified() => renewal = Instant::now(),
+                changed = self.runtime.changed() => if changed.is_err() { return },
             }
         }
     }

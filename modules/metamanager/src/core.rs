@@ -197,8 +197,6 @@ pub(crate) struct Core {
     volumes: HashMap<MessageId, (Receipt, Message)>,
     outbox: Outbox,
     sets: Sets,
-    /// The last lease that could not go to the cloud: it goes first when the cloud is back.
-    lease: Option<Message>,
     /// Whether the cloud is still to be asked about everything.
     unverified: bool,
     next_sync: Instant,
@@ -214,7 +212,6 @@ impl Core {
             volumes: HashMap::new(),
             outbox: Outbox::default(),
             sets: Sets::default(),
-            lease: None,
             unverified: false,
             next_sync: now + STATUS_SYNC,
         }
@@ -224,7 +221,7 @@ impl Core {
     pub(crate) fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
         match event {
             Event::Message { from, message, receipt } => {
-                self.on_message(from, message, receipt, out);
+                self.on_message(now, from, message, receipt, out);
             }
             Event::Replied(tag, result) => self.on_reply(now, tag, result, out),
             Event::Delivered(sequence, result) => self.on_delivered(sequence, result, out),
@@ -234,7 +231,7 @@ impl Core {
             Event::PeerDown(module) => {
                 self.sets.disconnected(module);
                 if module == Module::Edgehub {
-                    self.on_link(false, out);
+                    self.on_link(now, false, out);
                 }
             }
             Event::Crowded(module) => self.sets.crowded(module, now.at + CROWDED_PAUSE),
@@ -253,6 +250,7 @@ impl Core {
 
     fn on_message(
         &mut self,
+        now: Now,
         from: Module,
         message: Message,
         receipt: Receipt,
@@ -263,7 +261,7 @@ impl Core {
             return;
         }
         match from {
-            Module::Edgehub => self.cloud_says(message, receipt, out),
+            Module::Edgehub => self.cloud_says(now, message, receipt, out),
             Module::Edged => self.edged_says(message, receipt, out),
             Module::Devicetwin
             | Module::Eventbus
@@ -344,12 +342,11 @@ impl Core {
     }
 
     /// Notes that the cloud came or went.
-    fn on_link(&mut self, linked: bool, out: &mut Vec<Effect>) {
+    fn on_link(&mut self, now: Now, linked: bool, out: &mut Vec<Effect>) {
         self.linked = linked;
         if linked {
-            if let Some(lease) = self.lease.take() {
-                out.push(Effect::Request(Module::Edgehub, lease, Tag::Own));
-            }
+            // Nobody should wait for edged's next beat to see that the node lives.
+            self.pass(vec![Effect::Send(Module::Edged, self.notice(now))], out);
             self.verify(out);
         } else {
             let asked: Vec<_> = self.asked.drain().map(|(_, asked)| asked).collect();
@@ -373,6 +370,13 @@ impl Core {
                 out.push(Effect::Ask(Question::Rows(kind), Then::Statuses));
             }
         }
+    }
+
+    /// Makes the notice that the cloud is back.
+    fn notice(&self, now: Now) -> Message {
+        let mut notice = self.own(now, Resource::Connection, Content::text("cloud_connected"));
+        notice.route.operation = Operation::Connect;
+        notice
     }
 
     /// Makes a message of the store's own: an update in group `resource`.

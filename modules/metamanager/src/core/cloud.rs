@@ -4,16 +4,22 @@
 use ipc_proto::{Kind, Message, Module, Resource, Source};
 
 use super::object::{self, Head, Name};
-use super::{Core, Effect, Receipt, Tag, Then, Wish, unsupported};
+use super::{Core, Effect, Now, Receipt, Tag, Then, Wish, unsupported};
 use crate::row::Change;
 
 impl Core {
-    pub(super) fn cloud_says(&mut self, message: Message, receipt: Receipt, out: &mut Vec<Effect>) {
+    pub(super) fn cloud_says(
+        &mut self,
+        now: Now,
+        message: Message,
+        receipt: Receipt,
+        out: &mut Vec<Effect>,
+    ) {
         match Wish::of(&message) {
             Wish::Insert | Wish::Update => store(&message, receipt, out),
             Wish::Delete => delete(&message, receipt, out),
             Wish::Connect if message.route.resource == Resource::Connection => {
-                self.on_notice(&message, receipt, out);
+                self.on_notice(now, &message, receipt, out);
             }
             Wish::Volume => self.on_volume(message, receipt, out),
             Wish::Connect | Wish::Patch | Wish::Query | Wish::Upload | Wish::Unsupported => {
@@ -22,10 +28,10 @@ impl Core {
         }
     }
 
-    fn on_notice(&mut self, message: &Message, receipt: Receipt, out: &mut Vec<Effect>) {
+    fn on_notice(&mut self, now: Now, message: &Message, receipt: Receipt, out: &mut Vec<Effect>) {
         match message.content.decode::<&str>() {
-            Ok("cloud_connected") => self.on_link(true, out),
-            Ok("cloud_disconnected") => self.on_link(false, out),
+            Ok("cloud_connected") => self.on_link(now, true, out),
+            Ok("cloud_disconnected") => self.on_link(now, false, out),
             Ok(_) | Err(_) => {
                 out.push(Effect::Refuse(receipt, "unknown notice of the link".to_owned()));
                 return;

@@ -123,16 +123,17 @@ fn a_token_is_found_again_under_its_request_and_renewed_in_time() {
 }
 
 #[test]
-fn a_lease_goes_now_or_first_when_the_cloud_is_back() {
+fn edged_hears_that_the_cloud_is_back_and_a_lease_never_waits() {
     let mut world = World::new();
     let lease = |n: u32| request("update", "kube-node-lease/lease/e", &format!("{{\"n\":{n}}}"));
-    for n in 1..=3 {
-        let receipt = world.says(Module::Edged, lease(n));
-        assert!(world.failure(receipt).contains("not connected"));
-    }
+    let receipt = world.says(Module::Edged, lease(3));
+    assert!(world.failure(receipt).contains("not connected"));
+    world.handle(Event::PeerUp(Module::Edged));
     world.link(true);
-    let (sent, tag) = world.asked(Module::Edgehub);
-    assert_eq!((text(sent.content.raw()), tag), (r#"{"n":3}"#, Tag::Own));
+    let (to, notice) = world.sent.pop().unwrap();
+    assert_eq!((to, notice.route.operation.as_str()), (Module::Edged, "connect"));
+    assert_eq!(ipc_proto::allow::check(Module::Metamanager, to, &notice), Ok(()));
+    assert_eq!(world.requests, []);
     let receipt = world.says(Module::Edged, lease(4));
     let reply = format!(r#"{{"Object":{POD},"Err":null}}"#);
     world.cloud_answers(&reply, "");
