@@ -48,7 +48,7 @@ fn merge(place: &Place, base: &mut Value, over: Value, reader: &mut Reader<'_>) 
             let open = is_open(place);
             for (key, value) in over {
                 let place = place.key(&key);
-                match base.get_mut(&key) {
+                match spelling(base, &key).and_then(|key| base.get_mut(&key)) {
                     Some(known) => merge(&place, known, value, reader),
                     None if open => drop(base.insert(key, value)),
                     None => reader.warn(format_args!("{place} is unknown and passed over")),
@@ -56,7 +56,28 @@ fn merge(place: &Place, base: &mut Value, over: Value, reader: &mut Reader<'_>) 
             }
         }
         (base, over) if is_like(base, &over) => *base = over,
-        (base, over) => reader.wrong(place, &over, type_name(base)),
+        (base, over) => match (&*base, over.as_str().and_then(truth)) {
+            (Value::Bool(_), Some(truth)) => *base = truth.into(),
+            _ => reader.wrong(place, &over, type_name(base)),
+        },
+    }
+}
+
+/// Returns how a key is spelled in the defaults: KubeEdge's reader takes it in any letter case, the
+/// exact one before others.
+fn spelling(known: &Map<String, Value>, key: &str) -> Option<String> {
+    if known.contains_key(key) {
+        return Some(key.to_owned());
+    }
+    known.keys().find(|known| known.eq_ignore_ascii_case(key)).cloned()
+}
+
+/// Returns what a word of YAML 1.1, which KubeEdge's reader speaks, means where a truth is expected.
+fn truth(word: &str) -> Option<bool> {
+    match word {
+        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
+        "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),
+        _ => None,
     }
 }
 

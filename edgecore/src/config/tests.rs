@@ -52,6 +52,25 @@ fn the_shortest_file_has_kubeedges_defaults() {
 }
 
 #[test]
+fn keys_and_truths_are_read_as_kubeedge_reads_them() {
+    let text = "apiVersion: edgecore.config.kubeedge.io/v1alpha2\nkind: EdgeCore\n\
+                Modules:\n  edged: {hostnameoverride: edge1, Enable: no}\n  \
+                eventbus: {enable: On}\n  servicebus: {ENABLE: yes}\n";
+    let (config, findings) = convert(text, "");
+    assert_eq!((findings.errors, findings.warnings), (Vec::new(), Vec::new()));
+    let config = config.unwrap();
+    assert_eq!(&*config.node, "edge1");
+    let enabled = config.enabled();
+    assert!(!enabled.contains(Module::Edged));
+    assert!(enabled.contains(Module::Eventbus) && enabled.contains(Module::Servicebus));
+    let wrong = text.replace("On", "perhaps");
+    assert_eq!(
+        errors(&wrong, ""),
+        [r#"edgecore.yaml: Modules.eventbus.enable is "perhaps", expected true or false"#]
+    );
+}
+
+#[test]
 fn both_printed_templates_can_be_read_back() {
     for text in [super::defaults_text(), super::minimal_text()] {
         let (config, findings) = convert(&text, "");
