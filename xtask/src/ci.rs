@@ -17,12 +17,13 @@ struct Step {
     run: fn(&Workspace) -> Result<Note>,
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step { name: "install", about: "programs that the steps need", run: install::all },
     Step { name: "fmt", about: "one style", run: fmt },
     Step { name: "clippy", about: "lints, every warning an error", run: clippy },
     Step { name: "build", about: "the programs that are shipped", run: build },
     Step { name: "test", about: "behaviours and faults, on the shipped programs", run: test },
+    Step { name: "quic", about: "the cloud link over QUIC, which is not shipped", run: quic },
     Step { name: "doc", about: "documentation, every warning an error", run: doc },
     Step {
         name: "deny",
@@ -112,6 +113,14 @@ fn build(workspace: &Workspace) -> Result<Note> {
 fn test(workspace: &Workspace) -> Result<Note> {
     let mut command = workspace.cargo("test --workspace --no-fail-fast");
     workspace.run(command.env("EDGECORE_BIN_DIR", workspace.release()))?;
+    Ok(None)
+}
+
+/// The shipped program is built without QUIC, so that this has a program of its own.
+fn quic(workspace: &Workspace) -> Result<Note> {
+    workspace.run(&mut workspace.cargo("test --package edgehub --features quic quic"))?;
+    let test = "test --package edgecore-tests --features quic --test quic";
+    workspace.run(&mut workspace.cargo(test))?;
     Ok(None)
 }
 

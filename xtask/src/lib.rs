@@ -26,7 +26,7 @@ cargo xtask: the project's own commands
       Runs everything that must hold before a change goes in, or only the steps named. Stops at
       the first failure. Debian packages that are missing are installed as root with --install,
       or where CI=true. Without a step: all of them, in this order:
-      install, fmt, clippy, build, test, doc, deny, fuzz, units, budgets, chaos
+      install, fmt, clippy, build, test, quic, doc, deny, fuzz, units, budgets, chaos
   cargo xtask bench [ARGUMENT...]
       Measures round trips, throughput, recovery, memory, the cloud link and the store.
   cargo xtask chaos [--seconds N] [--seed S]

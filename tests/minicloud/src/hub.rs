@@ -4,4 +4,6 @@
 pub mod admission;
 pub mod core;
 mod queue;
+#[cfg(feature = "quic")]
+pub(crate) mod quic;
 pub(crate) mod socket;

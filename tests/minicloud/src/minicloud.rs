@@ -23,6 +23,8 @@ use crate::core::received::Received;
 use crate::core::{Cloud, Push, Settings};
 use crate::fault::Fault;
 use crate::hub::core::{Hub, SessionView};
+#[cfg(feature = "quic")]
+use crate::hub::quic;
 use crate::hub::socket;
 use crate::listen::listen;
 use crate::owner::{COMMAND_QUEUE, Command, Conditions, Owner, Ports};
@@ -42,6 +44,8 @@ pub struct Minicloud {
     hub: SocketAddr,
     https: SocketAddr,
     control: Option<SocketAddr>,
+    #[cfg(feature = "quic")]
+    quic: SocketAddr,
     /// Aborted when dropped.
     tasks: JoinSet<()>,
 }
@@ -122,6 +126,13 @@ impl Minicloud {
         tasks.spawn(listen(listener, shared.conditions.clone(), move |stream| {
             https::serve(stream, with.clone())
         }));
+        #[cfg(feature = "quic")]
+        let quic = {
+            let endpoint = quic::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &shared)?;
+            let address = endpoint.local_addr()?;
+            tasks.spawn(quic::listen(endpoint, shared.clone()));
+            address
+        };
         let mut control = None;
         if let Some(address) = config.control {
             anyhow::ensure!(
@@ -142,13 +153,29 @@ impl Minicloud {
         if let Some(folder) = &config.manifests {
             tasks.spawn(manifests::follow(folder.clone(), shared.clone()));
         }
-        Ok(Self { shared, turns, hub, https, control, tasks })
+        Ok(Self {
+            shared,
+            turns,
+            hub,
+            https,
+            control,
+            #[cfg(feature = "quic")]
+            quic,
+            tasks,
+        })
     }
 
     /// Returns where nodes connect.
     #[must_use]
     pub const fn hub(&self) -> SocketAddr {
         self.hub
+    }
+
+    /// Returns where nodes connect by QUIC.
+    #[cfg(feature = "quic")]
+    #[must_use]
+    pub const fn quic(&self) -> SocketAddr {
+        self.quic
     }
 
     /// Returns where nodes get their certificates.

@@ -39,6 +39,9 @@ fn build() -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root).args(["build", "--quiet", "-p", "edgecore", "-p", "edgectl"]);
     cargo.arg("--target-dir").arg(folder.parent().context("no target folder")?);
+    if cfg!(feature = "quic") {
+        cargo.args(["--features", "edgecore/quic"]);
+    }
     if folder.ends_with("release") {
         cargo.arg("--release");
     }
