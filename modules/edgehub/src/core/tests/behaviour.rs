@@ -325,3 +325,35 @@ fn a_message_that_its_sender_sends_again_goes_once() {
     bench.cloud_answers(&barrier[0]);
     assert_eq!(bench.effects(), [Effect::Done(1), Effect::Done(2)]);
 }
+
+/// The queue of a day: it comes up no faster than the cloud is asked to take it, and what says that
+/// the node lives does not stand in it.
+#[test]
+fn a_backlog_comes_up_gently_and_the_lease_before_it() {
+    use ipc_proto::Kind;
+    let resource = |kind: Kind, name: &str| {
+        Resource::object(ipc_proto::Scope::Namespace("default".into()), kind, name)
+    };
+    let message = |resource: Resource, operation: Operation| {
+        let route = Route { source: Source::Edged, group: Group::Meta, operation, resource };
+        Message::new(draw(), 0, route, Content::from_raw("{}".into()))
+    };
+    let mut bench = Bench::served();
+    for token in 0..1000 {
+        let patch = message(resource(Kind::PodPatch, &token.to_string()), Operation::Patch);
+        bench.core.sent_up(bench.time(), Module::Metamanager, token, patch);
+    }
+    let burst = bench.written().len();
+    assert!(burst <= 60, "{burst} at once");
+    let lease = message(resource(Kind::Lease, "edge1"), Operation::Update);
+    bench.core.sent_up(bench.time(), Module::Metamanager, 1000, lease.clone());
+    bench.pass(Duration::from_millis(100));
+    let next = bench.written();
+    assert_eq!(next.first().map(|it| &it.header.id), Some(&lease.header.id));
+    for second in 1..20 {
+        bench.pass(Duration::from_secs(1));
+        let written = bench.written().len();
+        assert!(written <= 31, "{written} in second {second}");
+        assert!(written >= 20, "{written} in second {second}: it goes on");
+    }
+}

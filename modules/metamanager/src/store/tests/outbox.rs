@@ -110,3 +110,29 @@ proptest! {
         }
     }
 }
+
+/// A hundred pods that change every five minutes, and a node that is full of news.
+#[test]
+fn a_day_without_the_cloud_ends_in_a_bounded_queue_with_the_last_of_every_status() {
+    const PODS: usize = 100;
+    const ROUNDS: usize = 24 * 12;
+    const EVENTS: usize = 20;
+    let mut bench = Bench::opened();
+    let mut gone = Committed::default();
+    for _ in 0..ROUNDS {
+        let mut said: Vec<_> = (0..EVENTS).map(|_| parcel(None, true, 0, 500)).collect();
+        said.extend((0..PODS).map(|pod| parcel(Some(&pod.to_string()), false, 0, 2000)));
+        let committed = bench.commit(said);
+        gone.dropped += committed.dropped;
+        gone.lost += committed.lost;
+    }
+    let kept = bench.parcels(0);
+    assert!(i64::try_from(kept.len()).unwrap() <= MAX_PARCELS, "{} parcels", kept.len());
+    assert_eq!(gone.lost, 0, "no status went");
+    assert_eq!(gone.dropped as usize, ROUNDS * EVENTS + PODS - kept.len());
+    let last = i64::try_from(ROUNDS * (EVENTS + PODS)).unwrap();
+    let statuses = last - i64::try_from(PODS).unwrap() + 1..=last;
+    assert!(statuses.into_iter().all(|place| kept.contains(&place)), "of each pod the last");
+    let size = std::fs::metadata(&bench.path).unwrap().len();
+    assert!(size < 2 * u64::try_from(MAX_BYTES).unwrap(), "the file has {size} bytes");
+}
