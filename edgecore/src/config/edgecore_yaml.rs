@@ -175,7 +175,7 @@ impl Node {
             Module::Metamanager => &["database", "metaManager"],
             Module::Devicetwin => &["deviceTwin"],
             Module::Edgehub => &["edgeHub"],
-            Module::Edged => &["edged"],
+            Module::Edged => &["edged", "metaManager", "featureGates"],
             Module::Eventbus => &["eventBus"],
             Module::Servicebus => &["serviceBus"],
             Module::Taskmanager => &["taskManager", "featureGates"],

@@ -10,8 +10,24 @@ use serde_json::value::RawValue;
 /// The sections of the file, as they come.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Sections {
     edged: Option<Edged>,
+    meta_manager: Option<MetaManager>,
+    feature_gates: Option<BTreeMap<String, bool>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct MetaManager {
+    meta_server: Option<MetaServer>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct MetaServer {
+    enable: bool,
+    dummy_server: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -78,6 +94,8 @@ pub(crate) struct Config {
     pub(crate) disk_kept: Kept,
     /// Whether containers that do not say it run under the runtime's seccomp profile.
     pub(crate) seccomp_default: bool,
+    /// Where pods find the Kubernetes API that this node serves itself, if it does.
+    pub(crate) api: Option<(String, u16)>,
     /// Where the static pods are: a folder or a file; empty for none.
     pub(crate) statics: PathBuf,
 }
@@ -123,6 +141,7 @@ impl Sections {
     /// All that is wrong with it, one line each.
     pub(crate) fn check(self) -> anyhow::Result<Config> {
         let mut errors = Vec::new();
+        let api = self.api(&mut errors);
         let edged = self.edged.unwrap_or_default();
         let kubelet = edged.tailored_kubelet_config.unwrap_or_default();
         let root = edged.root_directory.unwrap_or_else(|| "/var/lib/kubelet".to_owned());
@@ -179,7 +198,29 @@ impl Sections {
             disk_kept,
             seccomp_default: edged.seccomp_default.unwrap_or(false),
             statics: statics.into(),
+            api,
         })
+    }
+}
+
+impl Sections {
+    /// Returns where pods find the API of this node: it is there for them when it asks who they are.
+    fn api(&self, errors: &mut Vec<String>) -> Option<(String, u16)> {
+        let gate = self.feature_gates.as_ref()?.get("requireAuthorization");
+        let server = self.meta_manager.as_ref()?.meta_server.as_ref()?;
+        let text = Some(&server.dummy_server).filter(|text| server.enable && !text.is_empty())?;
+        if gate != Some(&true) {
+            return None;
+        }
+        let parsed = text
+            .rsplit_once(':')
+            .and_then(|(host, port)| Some((host.trim_matches(['[', ']']), port.parse().ok()?)));
+        if parsed.is_none() {
+            errors.push(format!(
+                "metaServer.dummyServer is '{text}', expected an address and a port"
+            ));
+        }
+        parsed.map(|(host, port)| (host.to_owned(), port))
     }
 }
 
@@ -223,6 +264,21 @@ mod tests {
             assert!(said.contains(word), "{word} is missing in: {said}");
         }
         assert_eq!(said.lines().count(), 4);
+    }
+
+    #[test]
+    fn pods_find_the_api_where_it_asks_who_they_are() -> anyhow::Result<()> {
+        let at = |gate: bool, server: &str| {
+            let text = format!(
+                r#"{{"metaManager":{{"metaServer":{{"enable":true,"dummyServer":"{server}"}}}},
+                "featureGates":{{"requireAuthorization":{gate}}}}}"#
+            );
+            check(&text).map(|config| config.api)
+        };
+        assert_eq!(at(true, "169.254.30.10:10550")?, Some(("169.254.30.10".to_owned(), 10_550)));
+        assert_eq!(at(false, "169.254.30.10:10550")?, None);
+        assert!(at(true, "here").unwrap_err().to_string().contains("'here'"));
+        Ok(())
     }
 
     #[test]

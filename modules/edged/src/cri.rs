@@ -38,6 +38,9 @@ const PULL_PATIENCE: Duration = Duration::from_secs(3600);
 /// How long a question for what there is may take.
 const LIST_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How much longer than a command may take the runtime may take to say that it took too long.
+const EXEC_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Calls that wait for the connection at once; the others wait for them.
 const BUFFER: usize = 64;
 
@@ -47,6 +50,8 @@ pub(crate) struct Trouble {
     /// The call's name.
     pub(crate) call: &'static str,
     code: Code,
+    /// Whether nothing came from the runtime in time.
+    own: bool,
     /// What the runtime said, or why it said nothing.
     pub(crate) message: String,
 }
@@ -71,17 +76,23 @@ impl Trouble {
             }
             source = cause.source();
         }
-        Self { call, code: status.code(), message }
+        Self { call, code: status.code(), own: false, message }
     }
 
     fn late(call: &'static str, patience: Duration) -> Self {
         let message = format!("{call} took longer than {} s", patience.as_secs());
-        Self { call, code: Code::DeadlineExceeded, message }
+        Self { call, code: Code::DeadlineExceeded, own: true, message }
     }
 
     /// Tells whether the object of the call does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         self.code == Code::NotFound
+    }
+
+    /// Tells whether the runtime ended a command because it took too long. A runtime that says
+    /// nothing in time is another matter.
+    pub(crate) fn is_command_late(&self) -> bool {
+        self.code == Code::DeadlineExceeded && !self.own
     }
 
     /// Tells whether the runtime does not know such a call.
@@ -189,8 +200,7 @@ impl Runtime {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let mut request = tonic::Request::new(request);
-        request.set_timeout(patience);
+        let request = tonic::Request::new(request);
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         let answer = async {
             let ready = grpc.ready().await;
@@ -262,19 +272,19 @@ impl Runtime {
         self.call::<_, w::Empty>("StopContainer", PATH, request, patience).await.map(drop)
     }
 
-    /// Runs a command in a container and waits for its end, at most `timeout`.
+    /// Runs a command in a container and waits for its end, at most `timeout` if there is one.
     pub(crate) async fn exec(
         &self,
         container_id: &str,
         cmd: Vec<String>,
-        timeout: Duration,
+        timeout: Option<Duration>,
     ) -> Result<w::ExecSyncResponse, Trouble> {
         const PATH: &str = "/runtime.v1.RuntimeService/ExecSync";
-        let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
+        let seconds = timeout.map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(i64::MAX));
         let container_id = container_id.to_owned();
         let request = w::ExecSyncRequest { container_id, cmd, timeout: seconds };
         // The runtime itself ends the command at the time-out.
-        let patience = timeout.saturating_add(Duration::from_secs(2));
+        let patience = timeout.map_or(Duration::MAX, |it| it.saturating_add(EXEC_PATIENCE));
         self.call("ExecSync", PATH, request, patience).await
     }
 

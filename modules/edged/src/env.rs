@@ -1,12 +1,15 @@
 //! The environment of a container: its variables from the pod's fields, config maps and secrets,
 //! and `$(NAME)` in its texts. Pure: what is needed is named first and handed in then.
 
+pub(crate) mod services;
+
 use std::collections::BTreeMap;
 
 use ipc_proto::Kind;
 
 use crate::pod::spec::{Container, FieldRef, KeyRef, Pod, Quantity, ResourceFieldRef};
 use crate::store::Entries;
+use services::Links;
 
 /// What is known about the node and the pod's place on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +50,8 @@ pub(crate) fn needs(container: &Container) -> Vec<Need> {
     needs
 }
 
-/// Makes a container's variables, in order.
+/// Makes a container's variables, in order: its own, and those of the services that it does not set
+/// itself.
 ///
 /// # Errors
 /// What is missing, as kubelet says it.
@@ -56,6 +60,7 @@ pub(crate) fn variables(
     container: &Container,
     facts: &Facts,
     found: &Found,
+    links: &Links,
 ) -> Result<Vec<(String, String)>, String> {
     let mut variables = Variables::default();
     for from in &container.env_from {
@@ -74,7 +79,10 @@ pub(crate) fn variables(
     }
     for env in &container.env {
         let value = match &env.value_from {
-            None => Some(expand(&env.value, |name| variables.get(name))),
+            None => {
+                let lookup = |name: &str| variables.get(name).or_else(|| links.get(name).cloned());
+                Some(expand(&env.value, lookup))
+            }
             Some(from) => {
                 if let Some(field) = &from.field_ref {
                     Some(field_value(pod, field, facts)?)
@@ -91,6 +99,11 @@ pub(crate) fn variables(
         };
         if let Some(value) = value {
             variables.set(&env.name, value);
+        }
+    }
+    for (name, value) in links {
+        if variables.get(name).is_none() {
+            variables.set(name, value.clone());
         }
     }
     Ok(variables.0)

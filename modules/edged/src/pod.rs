@@ -34,7 +34,6 @@ pub(crate) fn unsupported(pod: &spec::Pod) -> Option<String> {
                 .any(|it| it.recursive_read_only.as_deref() == Some("Enabled")),
             "recursiveReadOnly: Enabled",
         ),
-        (all().flat_map(handlers).any(is_https), "probes and hooks over HTTPS"),
         (
             of_pod.is_some_and(|it| it.se_linux_options.is_some())
                 || of_own().any(|it| it.se_linux_options.is_some()),
@@ -50,17 +49,6 @@ pub(crate) fn unsupported(pod: &spec::Pod) -> Option<String> {
     (!wanted.is_empty()).then(|| format!("not supported on this node yet: {}", wanted.join(", ")))
 }
 
-/// Returns what is asked of a container or told to it.
-fn handlers(container: &spec::Container) -> impl Iterator<Item = &spec::Handler> {
-    let probes = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
-    let hooks = container.lifecycle.iter().flat_map(|it| [&it.post_start, &it.pre_stop]);
-    probes.into_iter().flatten().map(|probe| &probe.handler).chain(hooks.flatten())
-}
-
-fn is_https(handler: &spec::Handler) -> bool {
-    handler.http_get.as_ref().is_some_and(|get| get.scheme.eq_ignore_ascii_case("https"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,11 +60,10 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_named() {
         let all = said(
-            r#"{"spec":{"runtimeClassName":"x","containers":[{"name":"c","securityContext":{"seLinuxOptions":{"level":"s0"}},
-            "livenessProbe":{"httpGet":{"scheme":"HTTPS","port":1}}}]}}"#,
+            r#"{"spec":{"runtimeClassName":"x","containers":[{"name":"c","securityContext":{"seLinuxOptions":{"level":"s0"}}}]}}"#,
         );
         let all = all.unwrap_or_default();
-        for word in ["runtimeClassName", "seLinuxOptions", "HTTPS"] {
+        for word in ["runtimeClassName", "seLinuxOptions"] {
             assert!(all.contains(word), "{word} is missing in: {all}");
         }
         assert_eq!(said(r#"{"spec":{"containers":[{"name":"c"}]}}"#), None);

@@ -2,6 +2,7 @@
 //! tells the pod's worker when its verdict changes.
 
 pub(crate) mod action;
+mod http;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +10,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tracing::debug;
+
+use action::Outcome;
 
 use crate::cri::Runtime;
 use crate::pod::spec::{Container, Probe};
@@ -148,10 +152,17 @@ impl Watch {
                 id: &self.id,
                 ip: &self.ip,
             };
-            let outcome = action::take(handler, &place, timeout).await;
-            let well = outcome.is_ok();
+            let (well, said) = match action::probe(handler, &place, timeout).await {
+                Outcome::Well => (true, String::new()),
+                Outcome::Odd(said) => (true, said),
+                Outcome::Unwell(said) => (false, said),
+                // Nothing was found out; the container is as it was.
+                Outcome::Unknown(said) => {
+                    debug!(container = %self.id, purpose = ?self.purpose, "no probe: {said}");
+                    continue;
+                }
+            };
             if let Some(well) = verdict.note(&self.probe, well) {
-                let said = outcome.err().unwrap_or_default();
                 let (id, purpose) = (self.id.clone(), self.purpose);
                 if self.findings.send(Finding { id, purpose, well, said }).await.is_err() {
                     return;

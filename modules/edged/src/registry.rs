@@ -22,36 +22,76 @@ struct Login {
     auth: String,
 }
 
-/// The registry of images that name none, as its users write it.
+/// The registry of images that name none, and its name in most credentials.
 const DOCKER: &str = "docker.io";
+const DOCKER_INDEX: &str = "index.docker.io";
 
-/// Returns the registry of an image.
-fn registry(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
-        Some(_) | None => DOCKER,
+/// Returns the repository of an image with its registry, without tag and digest.
+fn repository(image: &str) -> String {
+    let bare = image.split('@').next().unwrap_or_default();
+    let tag = bare.rfind(':').filter(|at| !bare[*at..].contains('/'));
+    let bare = tag.map_or(bare, |at| &bare[..at]);
+    match bare.split_once('/') {
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => bare.to_owned(),
+        Some(_) => format!("{DOCKER}/{bare}"),
+        None => format!("{DOCKER}/library/{bare}"),
     }
 }
 
-/// Returns the credentials of a secret that fit an image.
+/// Takes the scheme off the place of credentials, and the path that means the whole registry.
+fn place(server: &str) -> String {
+    let bare = server.split_once("://").map_or(server, |(_, rest)| rest);
+    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+    let host = if host == DOCKER_INDEX { DOCKER } else { host };
+    let path =
+        ["v1", "v2"].into_iter().find_map(|api| path.strip_prefix(api)).map_or(path, |rest| {
+            if rest.is_empty() { rest } else { rest.strip_prefix('/').unwrap_or(path) }
+        });
+    let path = path.trim_end_matches('/');
+    if path.is_empty() { host.to_owned() } else { format!("{host}/{path}") }
+}
+
+/// Tells whether credentials for a place are for a repository: the host's parts may have `*` and
+/// `?`, the path is a beginning.
+fn fits(place: &str, repository: &str) -> bool {
+    let split = |text: &str| {
+        let (host, path) = text.split_once('/').unwrap_or((text, ""));
+        let (host, port) = host.split_once(':').unwrap_or((host, ""));
+        let parts: Vec<String> = host.split('.').map(str::to_owned).collect();
+        (parts, port.to_owned(), path.to_owned())
+    };
+    let ((globs, port, path), (parts, image_port, image_path)) = (split(place), split(repository));
+    port == image_port
+        && globs.len() == parts.len()
+        && image_path.starts_with(&path)
+        && globs.iter().zip(&parts).all(|(glob, part)| matches(glob.as_bytes(), part.as_bytes()))
+}
+
+fn matches(glob: &[u8], text: &[u8]) -> bool {
+    match (glob.split_first(), text.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => (0..=text.len()).any(|at| matches(rest, &text[at..])),
+        (Some((b'?', rest)), Some((_, more))) => matches(rest, more),
+        (Some((one, rest)), Some((other, more))) => one == other && matches(rest, more),
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+/// Returns the credentials of a secret that fit an image, those for the longest place first.
 pub(crate) fn credentials(secret: &Entries, image: &str) -> Vec<AuthConfig> {
     let new = secret.get(".dockerconfigjson").and_then(|text| serde_json::from_slice(text).ok());
-    let auths = match (new, secret.get(".dockercfg")) {
+    let auths: BTreeMap<String, Login> = match (new, secret.get(".dockercfg")) {
         (Some(DockerConfig { auths }), _) => auths,
         (None, Some(text)) => serde_json::from_slice(text).unwrap_or_default(),
         (None, None) => BTreeMap::new(),
     };
-    let wanted = registry(image);
-    let fits = |server: &str| {
-        let bare = server.split_once("://").map_or(server, |(_, rest)| rest);
-        let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
-        let host = if host == "index.docker.io" { DOCKER } else { host };
-        let inside = path.is_empty() || matches!(path, "v1" | "v1/" | "v2" | "v2/");
-        host == wanted && (inside || image.starts_with(bare.trim_end_matches('/')))
-    };
-    let chosen = auths.into_iter().filter(|(server, _)| fits(server));
+    let repository = repository(image);
+    let places = auths.into_iter().map(|(server, login)| (place(&server), server, login));
+    let mut chosen: Vec<_> = places.filter(|(place, ..)| fits(place, &repository)).collect();
+    chosen.sort_by(|one, other| other.0.cmp(&one.0));
     chosen
-        .filter_map(|(server, login)| {
+        .into_iter()
+        .filter_map(|(_, server, login)| {
             let decoded = BASE64.decode(login.auth.as_bytes()).ok();
             let pair = decoded.and_then(|pair| String::from_utf8(pair).ok());
             let pair = pair.and_then(|pair| {
@@ -88,6 +128,41 @@ mod tests {
         let pair = |user: &str, word: &str| Some((user.to_owned(), word.to_owned()));
         assert_eq!(user("registry.example:5000/a/b:1"), pair("user", "pa:ss"));
         assert_eq!(user("library/busybox"), pair("hub", "x"));
+        assert_eq!(user("busybox@sha256:0"), pair("hub", "x"));
         assert_eq!(user("other.example/a"), None);
+    }
+
+    #[test]
+    fn places_are_matched_as_kubelet_does() {
+        for (server, image, fit) in [
+            ("registry.example", "registry.example/a/b:1", true),
+            ("https://registry.example/v2/", "registry.example/a:1", true),
+            ("registry.example", "registry.example:5000/a", false),
+            ("registry.example:5000", "registry.example:5000/a", true),
+            ("*.example", "registry.example/a", true),
+            ("*.example", "a.registry.example/a", false),
+            ("reg?stry.ex*e", "registry.example/a", true),
+            ("registry.example/team", "registry.example/team/a", true),
+            ("registry.example/team", "registry.example/other/a", false),
+            ("registry.example/v2/team", "registry.example/team/a", true),
+            ("docker.io", "busybox", true),
+            ("docker.io/library", "busybox:1", true),
+            ("localhost:1", "localhost:1/a", true),
+        ] {
+            assert_eq!(fits(&place(server), &repository(image)), fit, "{server} {image}");
+        }
+    }
+
+    #[test]
+    fn the_longest_place_comes_first_and_broken_secrets_have_none() {
+        let text = br#"{"r.example":{"username":"a"},"r.example/x":{"username":"b"}}"#.to_vec();
+        let secret = Entries::from([(".dockercfg".to_owned(), text)]);
+        let users: Vec<_> =
+            credentials(&secret, "r.example/x/y").into_iter().map(|it| it.username).collect();
+        assert_eq!(users, ["b", "a"]);
+        for broken in ["", "[]", "{\"auths\":{\"r.example\":{\"auth\":\"%\"}}}"] {
+            let secret = Entries::from([(".dockerconfigjson".to_owned(), broken.into())]);
+            assert_eq!(credentials(&secret, "r.example/x"), []);
+        }
     }
 }

@@ -10,6 +10,9 @@ use serde::Deserialize;
 /// How long the store may take: it asks the cloud for what it does not have, for a minute at most.
 const PATIENCE: Duration = Duration::from_secs(65);
 
+/// How long the store may take to tell what it has when it is as good without.
+const SOON: Duration = Duration::from_secs(1);
+
 /// The handle on the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
@@ -184,6 +187,16 @@ impl Store {
         content: Content,
     ) -> Result<T, Lack> {
         bare(&self.ask(Operation::Query, resource, content).await?)
+    }
+
+    /// Asks for all objects of a type that the store has; none when it does not answer soon.
+    pub(crate) async fn all<T: for<'de> Deserialize<'de>>(&self, kind: Kind) -> Vec<T> {
+        let resource = Resource::Object { scope: Scope::Cluster, kind, name: None };
+        let asked = self.ask(Operation::Query, resource, Content::NULL);
+        match tokio::time::timeout(SOON, asked).await {
+            Ok(Ok(array)) => array.decode().unwrap_or_default(),
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        }
     }
 
     /// Sends something to the cloud, or asks it, and takes the object out of the answer.

@@ -1,6 +1,7 @@
 //! A pod's volumes: what they need, what files they hold ([`payload`]), and how they are put on the
 //! disk ([`tree`]), in kubelet's folders.
 
+mod claim;
 pub(crate) mod payload;
 pub(crate) mod sub_path;
 pub(crate) mod tree;
@@ -8,18 +9,27 @@ pub(crate) mod tree;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ipc_proto::{Content, Kind, Resource, Scope};
+use ipc_proto::{Content, Kind};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::env::{self, Facts, Found};
 use crate::pod::names;
 use crate::pod::spec::{Pod, Projection, Volume};
+use crate::quantity::Quantity;
 use crate::store::{Lack, Store, object};
 use payload::{Files, Tokens};
 
 /// The folders of the volumes, by the volumes' names.
-pub(crate) type Folders = BTreeMap<String, PathBuf>;
+pub(crate) type Folders = BTreeMap<String, Folder>;
+
+/// Where a volume is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
+    /// Whether no container may write to it, whatever its mount says.
+    pub(crate) read_only: bool,
+}
 
 /// The folder of a pod.
 pub(crate) fn pod_folder(root: &Path, uid: &str) -> PathBuf {
@@ -115,54 +125,6 @@ async fn tokens(store: &Store, pod: &Pod) -> Result<Tokens, String> {
     Ok(tokens)
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Claimed {
-    spec: ClaimedSpec,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ClaimedSpec {
-    volume_name: String,
-    host_path: Option<At>,
-    local: Option<At>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct At {
-    path: PathBuf,
-}
-
-/// Finds the folder of a claim whose volume is on this node.
-async fn claimed(store: &Store, namespace: &str, claim: &str) -> Result<PathBuf, String> {
-    let lacks = |what: String| {
-        move |lack: Lack| match lack {
-            Lack::Unknown(why) => format!("{what}: {why}"),
-            Lack::NotFound | Lack::Exists | Lack::Conflict => format!("{what} not found"),
-        }
-    };
-    let resource = object(namespace, Kind::PersistentVolumeClaim, claim);
-    let bound: Claimed = store
-        .query(resource, Content::NULL)
-        .await
-        .map_err(lacks(format!("persistentvolumeclaim \"{claim}\"")))?;
-    let name = bound.spec.volume_name;
-    if name.is_empty() {
-        return Err(format!("persistentvolumeclaim \"{claim}\" is not bound"));
-    }
-    let resource = Resource::object(Scope::Cluster, Kind::PersistentVolume, &name);
-    let volume: Claimed = store
-        .query(resource, Content::NULL)
-        .await
-        .map_err(lacks(format!("persistentvolume \"{name}\"")))?;
-    let at = volume.spec.local.or(volume.spec.host_path);
-    at.map(|at| at.path).ok_or_else(|| {
-        format!("persistentvolume \"{name}\" is neither local nor hostPath: not supported on this node yet")
-    })
-}
-
 /// Puts all volumes of a pod in place, or brings them up to date.
 ///
 /// # Errors
@@ -176,17 +138,16 @@ pub(crate) async fn prepare(
     let mut folders = Folders::new();
     let found = find(store, &pod.metadata.namespace, payload::needs(&pod.spec.volumes)).await?;
     let tokens = tokens(store, pod).await?;
-    let group = pod.spec.security_context.as_ref().and_then(|security| security.fs_group);
     for volume in &pod.spec.volumes {
         let at = async {
             if !names::is_plain(&volume.name) {
                 return Err("its name is no name of a folder".to_owned());
             }
             if let Some(claim) = &volume.persistent_volume_claim {
-                return claimed(store, &pod.metadata.namespace, &claim.claim_name).await;
+                return claim::folder(store, pod, claim).await;
             }
             let files = payload::files(pod, volume, facts, &found, &tokens)?;
-            place(root, pod, volume, files, group)
+            place(root, pod, volume, files, facts.memory)
         };
         let failed =
             |why| format!("MountVolume.SetUp failed for volume \"{}\" : {why}", volume.name);
@@ -201,8 +162,9 @@ fn place(
     pod: &Pod,
     volume: &Volume,
     files: Option<Files>,
-    group: Option<u32>,
-) -> Result<PathBuf, String> {
+    node_memory: i64,
+) -> Result<Folder, String> {
+    let group = pod.spec.security_context.as_ref().and_then(|security| security.fs_group);
     let folder = |plugin: &str| {
         pod_folder(root, &pod.metadata.uid)
             .join("volumes")
@@ -213,17 +175,17 @@ fn place(
     if let Some(host) = &volume.host_path {
         let path = PathBuf::from(&host.path);
         tree::check_host_path(&path, host.r#type.as_deref().unwrap_or_default())?;
-        return Ok(path);
+        return Ok(Folder { path, read_only: false });
     }
     if let Some(empty) = &volume.empty_dir {
         let folder = folder("empty-dir");
         let memory = match empty.medium.as_str() {
             "" => None,
-            "Memory" => Some(empty.size_limit.map(crate::quantity::Quantity::units)),
+            "Memory" => Some(memory_bound(pod, empty.size_limit, node_memory)),
             medium => return Err(format!("emptyDir medium '{medium}' is not supported")),
         };
         tree::empty(&folder, memory, group).map_err(failed)?;
-        return Ok(folder);
+        return Ok(Folder { path: folder, read_only: false });
     }
     let plugin = match volume {
         Volume { config_map: Some(_), .. } => "configmap",
@@ -237,8 +199,47 @@ fn place(
     };
     let folder = folder(plugin);
     // What may be secret stays out of the disk.
-    let memory = (plugin != "configmap").then_some(None);
+    let memory = (plugin != "configmap").then_some(0);
     tree::empty(&folder, memory, None).map_err(failed)?;
     tree::write(&folder, &files.unwrap_or_default(), group).map_err(failed)?;
-    Ok(folder)
+    Ok(Folder { path: folder, read_only: true })
+}
+
+/// Returns how large a volume of memory may become, in bytes: what it says, what all containers
+/// together may use, or what the node has, whatever is least. 0 is no bound.
+fn memory_bound(pod: &Pod, own: Option<Quantity>, node: i64) -> i64 {
+    let limits = pod.spec.containers.iter().map(|it| it.resources.limits.get("memory"));
+    let of_pod = limits.map(|limit| limit.map(|it| it.units())).sum::<Option<i64>>();
+    let own = own.map(Quantity::units);
+    let bounds = [own, of_pod, Some(node)].into_iter().flatten();
+    bounds.filter(|bound| *bound > 0).min().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded_by_the_volume_the_pod_and_the_node() {
+        let pod = |limits: &[&str]| -> Pod {
+            let containers: Vec<_> = limits
+                .iter()
+                .map(|limit| match *limit {
+                    "" => json!({"name": "c"}),
+                    limit => json!({"name": "c", "resources": {"limits": {"memory": limit}}}),
+                })
+                .collect();
+            serde_json::from_value(json!({"spec": {"containers": containers}})).unwrap()
+        };
+        for (limits, own, bound) in [
+            (&["1Ki", "1Ki"][..], None, 2048),
+            (&["1Ki", ""], None, 1 << 20),
+            (&["1Ki"], Some(10), 10),
+            (&["1Ki"], Some(4096), 1024),
+            (&[""], Some(0), 1 << 20),
+        ] {
+            let own = own.map(Quantity::of);
+            assert_eq!(memory_bound(&pod(limits), own, 1 << 20), bound, "{limits:?} {own:?}");
+        }
+    }
 }

@@ -132,7 +132,6 @@ struct Worker {
     told: Option<String>,
     deletion_told: bool,
     adopted: bool,
-    was_ready: bool,
     /// When the pod is to have ended, if it is to end: Unix milliseconds.
     end_by: Option<i64>,
     /// The steps taken last, and when.
@@ -210,13 +209,10 @@ async fn told_to_end(mut orders: watch::Receiver<Order>, known: Option<&Order>) 
 impl Worker {
     fn new(host: Arc<Host>, pod: Arc<Pod>, findings: mpsc::Sender<Finding>) -> Self {
         let start = pod.status.start_time.as_deref().and_then(status::millis);
-        let is_ready =
-            |it: &crate::pod::spec::LastCondition| it.r#type == "Ready" && it.status == "True";
         Self {
             probes: Probes::new(host.runtime.clone(), findings),
             transitions: status::transitions(&pod),
             start: start.unwrap_or_else(module_runtime::unix_millis),
-            was_ready: pod.status.conditions.iter().any(is_ready),
             host,
             pod,
             seen: Seen::default(),
@@ -363,7 +359,6 @@ impl Worker {
     /// Takes over what was there before this process: pauses are as long as they would have grown.
     fn adopt(&mut self, now: i64) {
         if std::mem::replace(&mut self.adopted, true) {
-            self.was_ready = false;
             return;
         }
         for container in &self.seen.containers {

@@ -28,7 +28,23 @@ fn found() -> Found {
 
 fn variables_of(container: &str) -> Result<Vec<(String, String)>, String> {
     let pod = pod(container);
-    variables(&pod, &pod.spec.containers[0], &facts(), &found())
+    variables(&pod, &pod.spec.containers[0], &facts(), &found(), &Links::new())
+}
+
+#[test]
+fn what_a_container_sets_itself_goes_before_the_services() {
+    let pod = pod(r#"{"name":"c","env":[{"name":"A_SERVICE_HOST","value":"own"},
+        {"name":"URL","value":"http://$(B_SERVICE_HOST)/"}]}"#);
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let links =
+        Links::from([pair("A_SERVICE_HOST", "10.0.0.1"), pair("B_SERVICE_HOST", "10.0.0.2")]);
+    let all = variables(&pod, &pod.spec.containers[0], &facts(), &found(), &links).unwrap();
+    let expected = [
+        pair("A_SERVICE_HOST", "own"),
+        pair("URL", "http://10.0.0.2/"),
+        pair("B_SERVICE_HOST", "10.0.0.2"),
+    ];
+    assert_eq!(all, expected);
 }
 
 #[test]

@@ -43,6 +43,25 @@ pub(crate) struct LastStatus {
     pub(crate) conditions: Vec<LastCondition>,
     #[serde(rename = "podIPs")]
     pub(crate) pod_ips: Vec<Ip>,
+    pub(crate) container_statuses: Vec<LastContainer>,
+    pub(crate) init_container_statuses: Vec<LastContainer>,
+}
+
+impl LastStatus {
+    /// Returns what was reported of a container by its id.
+    pub(crate) fn container(&self, id: &str) -> Option<&LastContainer> {
+        let mut all = self.container_statuses.iter().chain(&self.init_container_statuses);
+        all.find(|it| it.container_id.as_ref().is_some_and(|known| known.ends_with(id)))
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct LastContainer {
+    #[serde(rename = "containerID")]
+    pub(crate) container_id: Option<String>,
+    pub(crate) ready: bool,
+    pub(crate) started: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::Request;
-use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::net::TcpStream;
 
+use super::http::{self, Failure, Target};
 use crate::cri::Runtime;
+use crate::env;
 use crate::pod::spec::{Container, Handler, HttpGet, PortName};
 
-/// The longest text that is taken from a command or a server, in letters: as kubelet's events.
-const MAX_SAID: usize = 256;
+/// The longest text that is taken from a command, in letters.
+const MAX_SAID: usize = 1024;
+
+/// How often a probe that could not be made is tried again at once.
+const TRIES: u32 = 3;
+
+/// The port of a hook that names none.
+const HTTP_PORT: u16 = 80;
 
 /// Where an action takes place.
 #[derive(Debug)]
@@ -25,113 +29,176 @@ pub(crate) struct Place<'a> {
     pub(crate) ip: &'a str,
 }
 
-/// Takes an action, within a time.
-///
-/// # Errors
-/// What failed, for people.
-pub(crate) async fn take(
-    handler: &Handler,
-    place: &Place<'_>,
-    timeout: Duration,
-) -> Result<(), String> {
-    match tokio::time::timeout(timeout + GRACE, act(handler, place, timeout)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(format!("no answer within {} s", timeout.as_secs())),
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All is well.
+    Well,
+    /// All is well, but for what the text says.
+    Odd(String),
+    /// It is not.
+    Unwell(String),
+    /// It could not be found out; that says nothing about the container.
+    Unknown(String),
+}
+
+/// Makes a probe, within a time.
+pub(crate) async fn probe(handler: &Handler, place: &Place<'_>, timeout: Duration) -> Outcome {
+    let mut outcome = Outcome::Well;
+    for _ in 0..TRIES {
+        outcome = try_probe(handler, place, timeout).await;
+        if !matches!(outcome, Outcome::Unknown(_)) {
+            break;
+        }
+    }
+    outcome
+}
+
+async fn try_probe(handler: &Handler, place: &Place<'_>, timeout: Duration) -> Outcome {
+    if let Some(exec) = &handler.exec {
+        return exec_probe(&exec.command, place, timeout).await;
+    }
+    let late = || Outcome::Unwell(format!("no answer within {} s", timeout.as_secs()));
+    let asked = async {
+        if let Some(get) = &handler.http_get {
+            return match target(get, place, None) {
+                Ok(target) => match http::probe(target, &get.http_headers).await {
+                    Ok(None) => Outcome::Well,
+                    Ok(Some(odd)) => Outcome::Odd(odd),
+                    Err(said) => Outcome::Unwell(said),
+                },
+                Err(why) => Outcome::Unknown(why),
+            };
+        }
+        if let Some(tcp) = &handler.tcp_socket {
+            let (host, port) = match address(&tcp.host, &tcp.port, place) {
+                Ok(address) => address,
+                Err(why) => return Outcome::Unknown(why),
+            };
+            let connected = TcpStream::connect((bare(&host), port)).await;
+            let failed = |error| Outcome::Unwell(format!("dial tcp {host}:{port}: {error}"));
+            return connected.map_or_else(failed, |_| Outcome::Well);
+        }
+        if let Some(grpc) = &handler.grpc {
+            let service = grpc.service.clone().unwrap_or_default();
+            let asked = ask_health(place.ip, grpc.port, service).await;
+            return asked.map_or_else(Outcome::Unwell, |()| Outcome::Well);
+        }
+        Outcome::Unknown("it names no action that is known".to_owned())
+    };
+    tokio::time::timeout(timeout, asked).await.unwrap_or_else(|_| late())
+}
+
+async fn exec_probe(command: &[String], place: &Place<'_>, timeout: Duration) -> Outcome {
+    let known = &place.container.env;
+    let lookup = |name: &str| {
+        let plain = known.iter().find(|env| env.name == name && env.value_from.is_none());
+        plain.map(|env| env.value.clone())
+    };
+    let command = command.iter().map(|word| env::expand(word, lookup)).collect();
+    match place.runtime.exec(place.id, command, Some(timeout)).await {
+        Ok(done) if done.exit_code == 0 => Outcome::Well,
+        Ok(done) => Outcome::Unwell(said(&done.stdout, &done.stderr)),
+        Err(trouble) if trouble.is_command_late() => {
+            Outcome::Unwell(format!("command timed out after {} s", timeout.as_secs()))
+        }
+        Err(trouble) => Outcome::Unknown(trouble.to_string()),
     }
 }
 
-/// How much longer than its own time an action may take to say that it failed.
-const GRACE: Duration = Duration::from_secs(2);
+fn said(out: &[u8], err: &[u8]) -> String {
+    String::from_utf8_lossy(&[out, err].concat()).chars().take(MAX_SAID).collect()
+}
 
-async fn act(handler: &Handler, place: &Place<'_>, timeout: Duration) -> Result<(), String> {
-    let within =
-        |what: &'static str| move |_| format!("{what}: no answer within {} s", timeout.as_secs());
+/// Runs a hook. A command may take as long as it wants; whoever waits may stop to.
+///
+/// # Errors
+/// What failed, as kubelet says it.
+pub(crate) async fn hook(handler: &Handler, place: &Place<'_>) -> Result<(), String> {
+    let name = &place.container.name;
     if let Some(exec) = &handler.exec {
-        let done = place.runtime.exec(place.id, exec.command.clone(), timeout).await;
-        let done = done.map_err(|trouble| trouble.to_string())?;
-        if done.exit_code == 0 {
-            return Ok(());
+        let command = &exec.command;
+        let failed = |error: &dyn std::fmt::Display, said: &str| {
+            format!(
+                "Exec lifecycle hook ([{}]) for Container \"{name}\" failed - error: {error}, message: {said:?}",
+                command.join(" ")
+            )
+        };
+        let done = place.runtime.exec(place.id, command.clone(), None).await;
+        let done = done.map_err(|trouble| failed(&trouble, ""))?;
+        if done.exit_code != 0 {
+            let code = format!("command exited with {}", done.exit_code);
+            return Err(failed(&code, &said(&done.stdout, &done.stderr)));
         }
-        let said = [done.stdout, done.stderr].concat();
-        let said: String = String::from_utf8_lossy(&said).chars().take(MAX_SAID).collect();
-        return Err(format!("command exited with {}: {said}", done.exit_code));
+        return Ok(());
     }
     if let Some(get) = &handler.http_get {
-        return tokio::time::timeout(timeout, http(get, place)).await.map_err(within("HTTP"))?;
-    }
-    if let Some(tcp) = &handler.tcp_socket {
-        let address = address(&tcp.host, &tcp.port, place)?;
-        let connect = TcpStream::connect((address.0.as_str(), address.1));
-        let connected = tokio::time::timeout(timeout, connect).await.map_err(within("TCP"))?;
-        return connected
-            .map(drop)
-            .map_err(|error| format!("dial tcp {}:{}: {error}", address.0, address.1));
-    }
-    if let Some(grpc) = &handler.grpc {
-        let service = grpc.service.clone().unwrap_or_default();
-        let asked = ask_health(place.ip, grpc.port, service);
-        return tokio::time::timeout(timeout, asked).await.map_err(within("gRPC"))?;
+        let failed = |why: String| {
+            let path = &get.path;
+            format!("HTTP lifecycle hook ({path}) for Container \"{name}\" failed - error: {why}")
+        };
+        let mut target = target(get, place, Some(HTTP_PORT)).map_err(failed)?;
+        // Any answer will do.
+        return match http::ask(&target, &get.http_headers, "lifecycle").await {
+            Ok(_) => Ok(()),
+            Err(Failure::NoTls(_)) => {
+                target.https = false;
+                let asked = http::ask(&target, &get.http_headers, "lifecycle").await;
+                asked.map(drop).map_err(|failure| failed(failure.to_string()))
+            }
+            Err(failure) => Err(failed(failure.to_string())),
+        };
     }
     if let Some(sleep) = &handler.sleep {
         tokio::time::sleep(Duration::from_secs(sleep.seconds)).await;
         return Ok(());
     }
-    Err("it names no action that is known".to_owned())
+    Err(format!(
+        "Cannot run handler of Container \"{name}\": it is neither exec, httpGet nor sleep"
+    ))
 }
 
-fn address(host: &str, port: &PortName, place: &Place<'_>) -> Result<(String, u16), String> {
+fn target(get: &HttpGet, place: &Place<'_>, default: Option<u16>) -> Result<Target, String> {
+    let unset = matches!(&get.port, PortName::Name(name) if name.is_empty());
+    let (host, port) = match default.filter(|_| unset) {
+        Some(port) => (host(&get.host, place), port),
+        None => address(&get.host, &get.port, place)?,
+    };
+    let https = get.scheme.eq_ignore_ascii_case("https");
+    let path = if get.path.starts_with('/') { get.path.clone() } else { format!("/{}", get.path) };
+    Ok(Target { https, host, port, path })
+}
+
+fn host(host: &str, place: &Place<'_>) -> String {
     let host = if host.is_empty() { place.ip } else { host };
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// Takes the brackets off an address of IPv6.
+pub(super) fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+fn address(at: &str, port: &PortName, place: &Place<'_>) -> Result<(String, u16), String> {
     let number = match port {
         PortName::Number(number) => *number,
-        PortName::Name(name) => {
-            let named = place.container.ports.iter().find(|port| port.name == *name);
-            i64::from(named.ok_or_else(|| format!("no port is named '{name}'"))?.container_port)
-        }
+        PortName::Name(name) => match name.parse() {
+            Ok(number) => number,
+            Err(_) => {
+                let named = place.container.ports.iter().find(|port| port.name == *name);
+                let named = named.ok_or_else(|| {
+                    format!(
+                        "couldn't find port \"{name}\" in container \"{}\"",
+                        place.container.name
+                    )
+                })?;
+                i64::from(named.container_port)
+            }
+        },
     };
-    let number = u16::try_from(number).ok().filter(|number| *number > 0);
-    let number = number.ok_or_else(|| "its port is no number from 1 to 65535".to_owned())?;
-    Ok((host.to_owned(), number))
-}
-
-async fn http(get: &HttpGet, place: &Place<'_>) -> Result<(), String> {
-    if get.scheme.eq_ignore_ascii_case("https") {
-        return Err("HTTPS probes are not supported on this node yet".to_owned());
-    }
-    let (host, port) = address(&get.host, &get.port, place)?;
-    let failed = |error: &dyn std::fmt::Display| {
-        format!("Get \"http://{host}:{port}{}\": {error}", get.path)
-    };
-    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| failed(&error))?;
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| failed(&error))?;
-    let path = if get.path.starts_with('/') { get.path.clone() } else { format!("/{}", get.path) };
-    let mut request = Request::get(path);
-    let named =
-        |name: &str| get.http_headers.iter().any(|header| header.name.eq_ignore_ascii_case(name));
-    for header in &get.http_headers {
-        request = request.header(&header.name, &header.value);
-    }
-    for (name, value) in
-        [("host", format!("{host}:{port}")), ("user-agent", "kube-probe/1.32".to_owned())]
-    {
-        if !named(name) {
-            request = request.header(name, value);
-        }
-    }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
-    let mut asked = std::pin::pin!(sender.send_request(request));
-    let response = tokio::select! {
-        biased;
-        response = &mut asked => response,
-        // A server that closes at once may have answered before.
-        _ended = connection => asked.await,
-    };
-    let response = response.map_err(|error| failed(&error))?;
-    let status = response.status();
-    if status.as_u16() >= 200 && status.as_u16() < 400 {
-        return Ok(());
-    }
-    Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
+    let valid = u16::try_from(number).ok().filter(|number| *number > 0);
+    let valid = valid.ok_or_else(|| format!("invalid port number: {number}"))?;
+    Ok((host(at, place), valid))
 }
 
 /// The question of the gRPC health protocol.
@@ -153,9 +220,12 @@ async fn ask_health(ip: &str, port: u16, service: String) -> Result<(), String> 
     let request = HealthRequest { service };
     let path = "/grpc.health.v1.Health/Check";
     let answer: HealthResponse = crate::cri::ask_over_tcp(&host, port, path, request).await?;
-    if answer.status == 1 {
-        Ok(())
-    } else {
-        Err(format!("gRPC health status is {}", answer.status))
-    }
+    let word = match answer.status {
+        1 => return Ok(()),
+        0 => "UNKNOWN",
+        2 => "NOT_SERVING",
+        3 => "SERVICE_UNKNOWN",
+        _ => "none that is known",
+    };
+    Err(format!("service unhealthy (responded with \"{word}\")"))
 }

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use ipc_proto::Kind;
 
 use crate::env::{self, Facts, Found, Need};
-use crate::pod::spec::{Item, Pod, Volume};
+use crate::pod::spec::{Container, Item, Pod, Volume};
 use crate::pod::volume::DownwardApi;
 use crate::store::Entries;
 
-/// A file: its content and its mode.
+/// A file: its content, its mode, and the user that it belongs to if that is not root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct File {
     pub(crate) content: Vec<u8>,
     pub(crate) mode: u32,
+    pub(crate) owner: Option<u32>,
 }
 
 /// Files by their path inside the volume.
@@ -104,20 +105,32 @@ fn projected(
         if let Some(token) = &source.service_account_token {
             let key = (token.audience.clone(), token.expiration_seconds.unwrap_or(TOKEN_LIFE));
             let content = tokens.get(&key).ok_or("its token is missing")?;
-            // Only who owns the file reads it, unless a group or user is given to it.
-            let mode =
-                if pod.spec.security_context.as_ref().is_some_and(|own| own.fs_group.is_some()) {
-                    0o600
-                } else {
-                    0o644
-                };
+            // A token is for the only user of the pod's containers, or for its group, if there is
+            // such; else everyone reads it.
+            let security = pod.spec.security_context.as_ref();
+            let user = only_user(pod);
+            let own = user.is_some() || security.is_some_and(|it| it.fs_group.is_some());
+            let mode = if own { 0o600 } else { mode };
             add(files, &token.path, content.as_bytes(), mode)?;
+            if let Some(file) = files.get_mut(&token.path) {
+                file.owner = user;
+            }
         }
         if let Some(kind) = source.other.keys().next() {
             return Err(format!("projected source '{kind}' is not supported on this node"));
         }
     }
     Ok(())
+}
+
+/// Returns the user of all containers of a pod, if it is one.
+fn only_user(pod: &Pod) -> Option<u32> {
+    let of_pod = pod.spec.security_context.as_ref().and_then(|security| security.run_as_user);
+    let of =
+        |it: &Container| it.security_context.as_ref().and_then(|own| own.run_as_user).or(of_pod);
+    let mut users = pod.spec.all_containers().map(of);
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok())?
 }
 
 fn fields(
@@ -185,7 +198,10 @@ fn add(files: &mut Files, path: &str, content: &[u8], mode: u32) -> Result<(), S
     if !good || path.starts_with("..") || path.len() > 4096 {
         return Err(format!("'{path}' is no path inside a volume"));
     }
-    files.insert(path.to_owned(), File { content: content.to_vec(), mode: mode & 0o777 });
+    files.insert(
+        path.to_owned(),
+        File { content: content.to_vec(), mode: mode & 0o777, owner: None },
+    );
     Ok(())
 }
 
@@ -249,6 +265,40 @@ mod tests {
             files_of(r#"{"name":"v","configMap":{"name":"gone","optional":true}}"#),
             Ok(vec![])
         );
+    }
+
+    #[test]
+    fn a_token_is_for_the_only_user_or_the_group_or_for_everyone() {
+        let volume: Volume = serde_json::from_str(
+            r#"{"name":"v","projected":{"defaultMode":292,"sources":[{"serviceAccountToken":{"path":"t"}}]}}"#,
+        )
+        .unwrap();
+        let tokens = Tokens::from([((String::new(), TOKEN_LIFE), "T".to_owned())]);
+        for (spec, mode, owner) in [
+            (r#"{"containers":[{}]}"#, 0o444, None),
+            (r#"{"containers":[{}],"securityContext":{"fsGroup":7}}"#, 0o600, None),
+            (r#"{"containers":[{},{}],"securityContext":{"runAsUser":5}}"#, 0o600, Some(5)),
+            (
+                r#"{"containers":[{},{"securityContext":{"runAsUser":6}}],"securityContext":{"runAsUser":5}}"#,
+                0o444,
+                None,
+            ),
+        ] {
+            let pod: Pod = serde_json::from_str(&format!(r#"{{"spec":{spec}}}"#)).unwrap();
+            let found = Found::new();
+            let files = files(&pod, &volume, &Facts::default(), &found, &tokens).unwrap().unwrap();
+            assert_eq!((files["t"].mode, files["t"].owner), (mode, owner), "{spec}");
+        }
+    }
+
+    #[test]
+    fn of_two_files_of_one_path_the_later_counts() {
+        let volume = r#"{"name":"v","projected":{"sources":[
+            {"configMap":{"name":"m","items":[{"key":"x","path":"f"}]}},
+            {"configMap":{"name":"m","items":[{"key":"y","path":"f","mode":256}]}},
+            {"configMap":{"name":"gone","optional":true}},
+            {"configMap":{"name":"m","optional":true,"items":[{"key":"q","path":"g"}]}}]}}"#;
+        assert_eq!(files_of(volume), Ok(vec![file("f", "2", 0o400)]));
     }
 
     #[test]

@@ -19,12 +19,9 @@ const DATA: &str = "..data";
 /// The link that takes the place of [`DATA`].
 const NEXT: &str = "..data_tmp";
 
-/// Makes a folder that everyone may use; of memory, with a bound in bytes, if `memory` says so.
-pub(crate) fn empty(
-    folder: &Path,
-    memory: Option<Option<i64>>,
-    group: Option<u32>,
-) -> io::Result<()> {
+/// Makes a folder that everyone may use; of memory, with a bound in bytes (0 for none), if `memory`
+/// says so.
+pub(crate) fn empty(folder: &Path, memory: Option<i64>, group: Option<u32>) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o750).create(folder.parent().unwrap_or(folder))?;
     match fs::create_dir(folder) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
@@ -33,8 +30,7 @@ pub(crate) fn empty(
     if let Some(bound) = memory
         && !mounts_under(folder)?.iter().any(|mount| mount == folder)
     {
-        let bound = bound.filter(|bound| *bound > 0);
-        let options = bound.map_or_else(String::new, |bound| format!("size={bound}"));
+        let options = if bound > 0 { format!("size={bound}") } else { String::new() };
         let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         rustix::mount::mount("tmpfs", folder, "tmpfs", flags, options.as_c_str())?;
@@ -62,8 +58,8 @@ pub(crate) fn write(folder: &Path, files: &Files, group: Option<u32>) -> io::Res
         let mut out =
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         out.write_all(&file.content)?;
-        if let Some(group) = group {
-            std::os::unix::fs::chown(&path, None, Some(group))?;
+        if file.owner.is_some() || group.is_some() {
+            std::os::unix::fs::chown(&path, file.owner, group)?;
         }
         out.set_permissions(Permissions::from_mode(mode))?;
     }
@@ -215,7 +211,7 @@ mod tests {
     use super::*;
 
     fn files(list: &[(&str, &str)]) -> Files {
-        let file = |content: &str| File { content: content.into(), mode: 0o640 };
+        let file = |content: &str| File { content: content.into(), mode: 0o640, owner: None };
         list.iter().map(|(path, content)| ((*path).to_owned(), file(content))).collect()
     }
 

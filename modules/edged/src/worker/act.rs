@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use ipc_proto::Kind;
 use tracing::{info, warn};
 
 use super::{REFRESH, Worker};
 use crate::cri::{Trouble, words as w};
 use crate::env;
+use crate::env::services::{Links, Service};
 use crate::pod::backoff::Backoff;
 use crate::pod::plan::{Hold, Plan, SANDBOX, Step};
 use crate::pod::seen::State;
@@ -28,8 +30,8 @@ const HOLD: i64 = 10_000;
 /// How long volumes that are not there are left alone: what they need may come any moment.
 const VOLUME_HOLD: i64 = 2000;
 
-/// How long a hook may take to begin with; it ends with the container's own time.
-const HOOK: Duration = Duration::from_secs(30);
+/// The least time that a container gets to end: as kubelet.
+const LEAST: Duration = Duration::from_secs(2);
 
 /// Why a container could not be started.
 struct Failure {
@@ -113,12 +115,18 @@ impl Worker {
         let hook = container.and_then(|it| it.lifecycle.as_ref()?.pre_stop.as_ref());
         if let (Some(container), Some(hook), true) = (container, hook, !left.is_zero()) {
             let begin = tokio::time::Instant::now();
-            if let Err(said) = self.run_hook(hook, container, id, left).await {
-                warn!(pod = %self.pod.metadata.name, container = %name, "preStop: {said}");
+            match tokio::time::timeout(left, self.run_hook(hook, container, id)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(said)) => {
+                    warn!(pod = %self.pod.metadata.name, container = %name, "preStop: {said}");
+                }
+                Err(_) => {
+                    warn!(pod = %self.pod.metadata.name, container = %name, grace, "preStop takes too long");
+                }
             }
-            left = left.saturating_sub(begin.elapsed()).max(Duration::from_secs(2));
+            left = left.saturating_sub(begin.elapsed());
         }
-        match self.host.runtime.stop_container(id, left).await {
+        match self.host.runtime.stop_container(id, left.max(LEAST)).await {
             Err(trouble) if !trouble.is_not_found() => Some((id.clone(), trouble.to_string())),
             Ok(()) | Err(_) => None,
         }
@@ -129,11 +137,10 @@ impl Worker {
         hook: &Handler,
         container: &Container,
         id: &str,
-        time: Duration,
     ) -> Result<(), String> {
         let ip = self.facts().pod_ips.first().cloned().unwrap_or_default();
         let place = action::Place { runtime: &self.host.runtime, container, id, ip: &ip };
-        action::take(hook, &place, time).await
+        action::hook(hook, &place).await
     }
 
     async fn make_sandbox(&mut self, attempt: u32) -> Result<(), Failure> {
@@ -214,8 +221,9 @@ impl Worker {
         let needs = env::needs(container);
         let found = volumes::find(&self.host.store, &pod.metadata.namespace, needs).await;
         let facts = self.facts();
+        let links = self.links().await;
         let variables =
-            env::variables(&pod, container, &facts, &found.map_err(bad)?).map_err(bad)?;
+            env::variables(&pod, container, &facts, &found.map_err(bad)?, &links).map_err(bad)?;
         if self.folders.is_none() {
             self.put_volumes().await.map_err(|failure| bad(failure.message))?;
         }
@@ -249,12 +257,24 @@ impl Worker {
         self.after_start(container, &id).await
     }
 
+    /// Makes the variables of the services that the store has.
+    async fn links(&self) -> Links {
+        let services: Vec<Service> = self.host.store.all(Kind::Service).await;
+        let api = self.host.config.api.as_ref();
+        env::services::links(&self.pod, &services, api.map(|(host, port)| (host.as_str(), *port)))
+    }
+
     async fn after_start(&mut self, container: &Container, id: &str) -> Result<(), Failure> {
         let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
         let Some(hook) = hook else { return Ok(()) };
-        let Err(said) = self.run_hook(hook, container, id, HOOK).await else { return Ok(()) };
-        let stopped = self.host.runtime.stop_container(id, Duration::from_secs(2)).await;
-        if let Err(trouble) = stopped {
+        let Err(said) = self.run_hook(hook, container, id).await else { return Ok(()) };
+        let stop = Step::Stop {
+            id: id.to_owned(),
+            name: container.name.clone(),
+            grace: self.pod.spec.termination_grace_period_seconds.unwrap_or(names::DEFAULT_GRACE),
+            why: "its postStart hook failed",
+        };
+        if let Some((_, trouble)) = self.stop(&stop).await {
             warn!(container = %container.name, "cannot stop a container: {trouble}");
         }
         Err(Failure::new("PostStartHookError", said))

@@ -85,10 +85,12 @@ impl Worker {
         let ends = pod.metadata.deletion_timestamp.is_some();
         for contained in &running {
             let Some(container) = pod.spec.container(&contained.name) else { continue };
-            let was_ready = self.was_ready;
+            // What another process found out before this one began stays until it is found otherwise.
+            let last = pod.status.container(&contained.id);
             let health = self.ledger.health.entry(contained.id.clone()).or_insert_with(|| Health {
-                started: container.startup_probe.is_none() || was_ready,
-                ready: container.readiness_probe.is_none() || was_ready,
+                started: container.startup_probe.is_none()
+                    || last.is_some_and(|last| last.started == Some(true)),
+                ready: container.readiness_probe.is_none() || last.is_some_and(|last| last.ready),
                 sick: None,
             });
             let (started, id) = (health.started, contained.id.as_str());

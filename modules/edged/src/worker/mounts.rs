@@ -28,7 +28,7 @@ impl Worker {
         let mut mounts = Vec::new();
         for (at, mount) in container.volume_mounts.iter().enumerate() {
             let parts = root.join("volume-subpaths").join(&mount.name).join(&container.name);
-            let source = self.source(mount, &parts.join(at.to_string()), variables)?;
+            let (source, read_only) = self.source(mount, &parts.join(at.to_string()), variables)?;
             let propagation = match mount.mount_propagation.as_deref() {
                 Some("HostToContainer") => w::MountPropagation::HostToContainer,
                 Some("Bidirectional") => w::MountPropagation::Bidirectional,
@@ -37,7 +37,7 @@ impl Worker {
             mounts.push(w::Mount {
                 container_path: full(&mount.mount_path, &container.working_dir),
                 host_path: source.display().to_string(),
-                readonly: mount.read_only,
+                readonly: mount.read_only || read_only,
                 selinux_relabel: false,
                 propagation: propagation.into(),
             });
@@ -64,13 +64,14 @@ impl Worker {
         Ok(mounts)
     }
 
-    /// Returns what of the host is mounted: a volume, or a part of it, which `part` is made for.
+    /// Returns what of the host is mounted: a volume, or a part of it, which `part` is made for; and
+    /// whether it may not be written.
     fn source(
         &self,
         mount: &VolumeMount,
         part: &Path,
         variables: &[(String, String)],
-    ) -> Result<PathBuf, String> {
+    ) -> Result<(PathBuf, bool), String> {
         let none = Folders::new();
         let folder = self.folders.as_ref().unwrap_or(&none).get(&mount.name);
         let folder = folder.ok_or_else(|| format!("volume \"{}\" does not exist", mount.name))?;
@@ -83,13 +84,13 @@ impl Worker {
             env::expand(&mount.sub_path_expr, lookup)
         };
         if sub.is_empty() {
-            return Ok(folder.clone());
+            return Ok((folder.path.clone(), folder.read_only));
         }
         if !mount.sub_path_expr.is_empty() && sub.contains("$(") {
             return Err(format!("subPathExpr '{}' names no known variable", mount.sub_path_expr));
         }
-        sub_path::bind(folder, &sub, part)?;
-        Ok(part.to_owned())
+        sub_path::bind(&folder.path, &sub, part)?;
+        Ok((part.to_owned(), folder.read_only))
     }
 }
 

@@ -1,0 +1,220 @@
+//! Claims whose volumes are on this node: local and hostPath volumes. Whether the volume belongs on
+//! this node is the scheduler's business.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
+use std::path::{Path, PathBuf};
+
+use ipc_proto::{Content, Kind, Resource, Scope};
+use serde::Deserialize;
+
+use super::{Folder, tree};
+use crate::pod::spec::Pod;
+use crate::pod::volume::Claim;
+use crate::store::{Lack, Store, object};
+
+/// What keeps a claim that is used from being deleted.
+const PROTECTION: &str = "kubernetes.io/pvc-protection";
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Claimed {
+    metadata: Metadata,
+    spec: Spec,
+    status: Status,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    uid: String,
+    deletion_timestamp: Option<String>,
+    finalizers: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    volume_name: String,
+    volume_mode: Option<String>,
+    claim_ref: Option<Ref>,
+    host_path: Option<HostPath>,
+    local: Option<Local>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Ref {
+    uid: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct HostPath {
+    path: PathBuf,
+    r#type: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Local {
+    path: PathBuf,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    phase: String,
+}
+
+/// Finds the folder of a claim.
+///
+/// # Errors
+/// Why it cannot be used, as kubelet says it.
+pub(super) async fn folder(store: &Store, pod: &Pod, claim: &Claim) -> Result<Folder, String> {
+    let (namespace, name) = (&pod.metadata.namespace, &claim.claim_name);
+    let resource = object(namespace, Kind::PersistentVolumeClaim, name);
+    let asked = store.query(resource, Content::NULL).await;
+    let bound: Claimed = asked.map_err(lacks("persistentvolumeclaim", name))?;
+    let volume = volume_of(&bound)
+        .map_err(|why| format!("error processing PVC {namespace}/{name}: {why}"))?;
+    let resource = Resource::object(Scope::Cluster, Kind::PersistentVolume, volume);
+    let asked = store.query(resource, Content::NULL).await;
+    let found: Claimed = asked.map_err(lacks("persistentvolume", volume))?;
+    let path = path_of(volume, &found, &bound.metadata.uid)?;
+    let group = pod.spec.security_context.as_ref().and_then(|security| security.fs_group);
+    if let Some(group) = group.filter(|_| found.spec.local.is_some() && !claim.read_only) {
+        let owned = path.clone();
+        let done = tokio::task::spawn_blocking(move || own(&owned, group, 0)).await;
+        let done = done.map_err(|error| error.to_string())?;
+        done.map_err(|error| format!("cannot give {} to group {group}: {error}", path.display()))?;
+    }
+    Ok(Folder { path, read_only: claim.read_only })
+}
+
+fn lacks(kind: &str, name: &str) -> impl FnOnce(Lack) -> String {
+    let what = format!("{kind} \"{name}\"");
+    move |lack| match lack {
+        Lack::Unknown(why) => format!("{what}: {why}"),
+        Lack::NotFound | Lack::Exists | Lack::Conflict => format!("{what} not found"),
+    }
+}
+
+/// Returns the name of the volume that a claim is bound to.
+fn volume_of(claim: &Claimed) -> Result<&str, &'static str> {
+    let Metadata { deletion_timestamp, finalizers, .. } = &claim.metadata;
+    if deletion_timestamp.is_some() && !finalizers.iter().any(|it| it == PROTECTION) {
+        return Err("PVC is being deleted");
+    }
+    let is_bound = matches!(claim.status.phase.as_str(), "Bound" | "");
+    let name = claim.spec.volume_name.as_str();
+    if name.is_empty() || !is_bound { Err("PVC is not bound") } else { Ok(name) }
+}
+
+/// Returns the folder of a volume that is bound to the claim with this uid.
+fn path_of(name: &str, volume: &Claimed, claim: &str) -> Result<PathBuf, String> {
+    let spec = &volume.spec;
+    if spec.claim_ref.as_ref().is_some_and(|of| !of.uid.is_empty() && of.uid != claim) {
+        return Err(format!("persistentvolume \"{name}\" is bound to another claim"));
+    }
+    if spec.volume_mode.as_deref() == Some("Block") {
+        return Err(format!(
+            "persistentvolume \"{name}\" is a block device: not supported on this node yet"
+        ));
+    }
+    let path = match (&spec.local, &spec.host_path) {
+        (Some(local), _) => {
+            tree::check_host_path(&local.path, "Directory")?;
+            &local.path
+        }
+        (None, Some(host)) => {
+            tree::check_host_path(&host.path, host.r#type.as_deref().unwrap_or_default())?;
+            &host.path
+        }
+        (None, None) => {
+            let what = "is neither local nor hostPath: not supported on this node yet";
+            return Err(format!("persistentvolume \"{name}\" {what}"));
+        }
+    };
+    if !path.is_absolute() {
+        return Err(format!(
+            "persistentvolume \"{name}\" is at '{}', expected a full path",
+            path.display()
+        ));
+    }
+    Ok(path.clone())
+}
+
+/// How deep a folder is given to a group.
+const DEPTH: u32 = 128;
+
+/// Gives a folder and all in it to a group, which may then read and write it. Links are not
+/// followed.
+fn own(path: &Path, group: u32, depth: u32) -> std::io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    let is_link = metadata.is_symlink();
+    if metadata.gid() != group {
+        lchown(path, None, Some(group))?;
+    }
+    if is_link {
+        return Ok(());
+    }
+    let more = if metadata.is_dir() { 0o2770 } else { 0o660 };
+    let mode = metadata.permissions().mode();
+    if mode | more != mode {
+        fs::set_permissions(path, Permissions::from_mode(mode | more))?;
+    }
+    if metadata.is_dir() && depth < DEPTH {
+        for entry in fs::read_dir(path)? {
+            own(&entry?.path(), group, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claimed(text: &str) -> Claimed {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn only_a_bound_claim_has_a_volume() {
+        let bound = claimed(r#"{"spec":{"volumeName":"v"},"status":{"phase":"Bound"}}"#);
+        assert_eq!(volume_of(&bound), Ok("v"));
+        for text in [
+            r#"{"spec":{"volumeName":"v"},"status":{"phase":"Lost"}}"#,
+            r#"{"status":{"phase":"Pending"}}"#,
+        ] {
+            assert_eq!(volume_of(&claimed(text)), Err("PVC is not bound"));
+        }
+        let ending =
+            r#"{"metadata":{"deletionTimestamp":"x","finalizers":[F]},"spec":{"volumeName":"v"}}"#;
+        let protected = ending.replace('F', "\"kubernetes.io/pvc-protection\"");
+        assert_eq!(volume_of(&claimed(&protected)), Ok("v"));
+        assert_eq!(volume_of(&claimed(&ending.replace('F', ""))), Err("PVC is being deleted"));
+    }
+
+    #[test]
+    fn a_volume_is_a_folder_of_this_node_that_belongs_to_the_claim() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display();
+        let local =
+            format!(r#"{{"spec":{{"local":{{"path":"{path}"}},"claimRef":{{"uid":"c"}}}}}}"#);
+        assert_eq!(path_of("v", &claimed(&local), "c"), Ok(folder.path().to_owned()));
+        assert!(path_of("v", &claimed(&local), "d").unwrap_err().contains("another claim"));
+        let host = r#"{"spec":{"hostPath":{"path":"/srv/x"}}}"#;
+        assert_eq!(path_of("v", &claimed(host), "c"), Ok("/srv/x".into()));
+        for (text, said) in [
+            (r#"{"spec":{"local":{"path":"/nowhere/at/all"}}}"#, "is not a directory"),
+            (r#"{"spec":{"hostPath":{"path":"x"}}}"#, "expected a full path"),
+            (r#"{"spec":{"nfs":{}}}"#, "neither local nor hostPath"),
+            (r#"{"spec":{"volumeMode":"Block","local":{"path":"/dev"}}}"#, "block device"),
+        ] {
+            let why = path_of("v", &claimed(text), "c").unwrap_err();
+            assert!(why.contains(said), "{said} is missing in: {why}");
+        }
+    }
+}
