@@ -20,7 +20,7 @@ fn writer(name: &str) -> Value {
     json!({
         "name": name, "image": IMAGE, "imagePullPolicy": "IfNotPresent",
         "command": shell(&format!(
-            "echo {name} begins >> /v/log; trap 'echo {name} ends >> /v/log; exit 0' TERM; \
+            "trap 'echo {name} ends >> /v/log; exit 0' TERM; echo {name} begins >> /v/log; \
              while true; do sleep 0.1; done"
         )),
         "volumeMounts": [{"name": "v", "mountPath": "/v"}],
@@ -51,6 +51,8 @@ async fn containers_begin_and_end_in_order() {
     web["spec"]["terminationGracePeriodSeconds"] = 30.into();
     begin(&mut bench, std::slice::from_ref(&web));
     bench.until("web is ready", |bench| bench.is_ready("web")).await;
+    let begun = || std::fs::read_to_string(folder.join("log")).unwrap().contains("main begins");
+    bench.while_until("main has begun", async || begun()).await;
     let sides = &bench.statuses["web"]["initContainerStatuses"];
     assert_eq!((&sides[0]["ready"], &sides[2]["ready"]), (&true.into(), &true.into()));
     web["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
@@ -203,13 +205,15 @@ async fn the_time_to_end_can_be_made_shorter() {
     let mut bench = Bench::new(&containerd);
     let folder = containerd.path().join("kept");
     std::fs::create_dir(&folder).unwrap();
-    let mut end = plain("trap 'echo x > /v/told' TERM; while true; do sleep 0.1; done");
+    let mut end =
+        plain("trap 'echo x > /v/told' TERM; echo x > /v/began; while true; do sleep 0.1; done");
     end["volumes"] = json!([{"name": "v", "hostPath": {"path": folder}}]);
     end["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
     let mut end = pod("end", &end);
     end["spec"]["terminationGracePeriodSeconds"] = 600.into();
     begin(&mut bench, std::slice::from_ref(&end));
     bench.until("end is ready", |bench| bench.is_ready("end")).await;
+    bench.while_until("it listens", async || folder.join("began").exists()).await;
     end["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
     end["metadata"]["deletionGracePeriodSeconds"] = 600.into();
     give(&mut bench, &end);

@@ -91,7 +91,7 @@ async fn hooks_run_after_the_start_and_before_the_end() {
     let kept = containerd.path().join("kept");
     std::fs::create_dir(&kept).unwrap();
     let mut good = one(&json!({
-        "command": ["sh", "-c", "trap 'echo term >> /v/log; exit 0' TERM; while true; do sleep 0.1; done"],
+        "command": ["sh", "-c", "trap 'echo term >> /v/log; exit 0' TERM; echo x > /v/began; while true; do sleep 0.1; done"],
         "volumeMounts": [{"name": "v", "mountPath": "/v"}],
         "lifecycle": {
             "postStart": {"exec": {"command": ["sh", "-c", "echo start >> /v/log"]}},
@@ -116,6 +116,7 @@ async fn hooks_run_after_the_start_and_before_the_end() {
     good["spec"]["terminationGracePeriodSeconds"] = 20.into();
     begin(&mut bench, &[good.clone(), pod("bad", &bad), pod("nobody", &nobody), stuck.clone()]);
     bench.until("good is ready", |bench| bench.is_ready("good")).await;
+    bench.while_until("good listens", async || kept.join("began").exists()).await;
     let waits = |bench: &Bench, pod: &str| {
         let waiting = &bench.container(pod)["state"]["waiting"];
         (waiting["reason"] == "PostStartHookError").then(|| waiting["message"].to_string())
