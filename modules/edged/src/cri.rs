@@ -4,7 +4,7 @@
 //! The connection is made with the first call and again after it was lost; nothing here waits for a
 //! runtime that is not there, so a call fails at once and whoever needs it asks again.
 
-pub(crate) mod words;
+pub mod words;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,14 +46,14 @@ const BUFFER: usize = 64;
 
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
+pub struct Trouble {
     /// The call's name.
-    pub(crate) call: &'static str,
+    pub call: &'static str,
     code: Code,
     /// Whether nothing came from the runtime in time.
     own: bool,
     /// What the runtime said, or why it said nothing.
-    pub(crate) message: String,
+    pub message: String,
 }
 
 impl std::fmt::Display for Trouble {
@@ -85,18 +85,18 @@ impl Trouble {
     }
 
     /// Tells whether the object of the call does not exist.
-    pub(crate) fn is_not_found(&self) -> bool {
+    pub fn is_not_found(&self) -> bool {
         self.code == Code::NotFound
     }
 
     /// Tells whether the runtime ended a command because it took too long. A runtime that says
     /// nothing in time is another matter.
-    pub(crate) fn is_command_late(&self) -> bool {
+    pub fn is_command_late(&self) -> bool {
         self.code == Code::DeadlineExceeded && !self.own
     }
 
     /// Tells whether the runtime does not know such a call.
-    pub(crate) fn is_unimplemented(&self) -> bool {
+    pub fn is_unimplemented(&self) -> bool {
         self.code == Code::Unimplemented
     }
 }
@@ -177,14 +177,14 @@ impl Service<Uri> for DialTcp {
 
 /// The handle on the runtime; cheap to copy.
 #[derive(Clone, Debug)]
-pub(crate) struct Runtime {
+pub struct Runtime {
     channel: Channel,
 }
 
 impl Runtime {
     /// Makes a handle on the runtime behind `socket`. To be called inside a tokio runtime; it does
     /// not connect yet.
-    pub(crate) fn new(socket: PathBuf) -> Self {
+    pub fn new(socket: PathBuf) -> Self {
         let endpoint = Endpoint::from_static("http://runtime").buffer_size(BUFFER);
         Self { channel: endpoint.connect_with_connector_lazy(Dial(Arc::new(socket))) }
     }
@@ -222,7 +222,7 @@ macro_rules! calls {
         impl Runtime {
             $(
                 $(#[doc = $doc])+
-                pub(crate) async fn $name(&self, request: w::$request) -> Result<w::$answer, Trouble> {
+                pub async fn $name(&self, request: w::$request) -> Result<w::$answer, Trouble> {
                     const PATH: &str = concat!("/runtime.v1.", $service, "/", $call);
                     self.call($call, PATH, request, $patience).await
                 }
@@ -264,7 +264,7 @@ calls! {
 
 impl Runtime {
     /// Stops a container: a polite signal, and after `grace` the other one. May be repeated.
-    pub(crate) async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Trouble> {
+    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Trouble> {
         const PATH: &str = "/runtime.v1.RuntimeService/StopContainer";
         let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         let request = w::StopContainerRequest { container_id: id.to_owned(), timeout };
@@ -273,7 +273,7 @@ impl Runtime {
     }
 
     /// Runs a command in a container and waits for its end, at most `timeout` if there is one.
-    pub(crate) async fn exec(
+    pub async fn exec(
         &self,
         container_id: &str,
         cmd: Vec<String>,
@@ -289,7 +289,7 @@ impl Runtime {
     }
 
     /// Hears what happens to containers from now on. Older runtimes do not know this call.
-    pub(crate) async fn events(&self) -> Result<Streaming<w::ContainerEventResponse>, Trouble> {
+    pub async fn events(&self) -> Result<Streaming<w::ContainerEventResponse>, Trouble> {
         const PATH: &str = "/runtime.v1.RuntimeService/GetContainerEvents";
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         let answer = async {
@@ -304,7 +304,7 @@ impl Runtime {
     }
 
     /// Lists the sandboxes and the containers with these labels, the newest first.
-    pub(crate) async fn list(
+    pub async fn list(
         &self,
         labels: BTreeMap<String, String>,
     ) -> Result<(Vec<w::PodSandbox>, Vec<w::Container>), Trouble> {

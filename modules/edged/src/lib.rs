@@ -5,7 +5,7 @@
 //! what the store has and that the runtime changed; [`node`] keeps the node itself known.
 
 mod config;
-mod cri;
+pub mod cri;
 mod env;
 mod node;
 mod pod;

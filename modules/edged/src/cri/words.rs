@@ -1,5 +1,6 @@
 //! The messages of the container runtime interface (CRI v1) that are used here, with the fields that
 //! are used here. The numbers are the interface's; what is not named is skipped when it comes in.
+#![expect(missing_docs, reason = "fields and variants have the interface's own names")]
 
 mod container;
 mod image;
@@ -8,318 +9,318 @@ use std::collections::BTreeMap;
 
 use prost::{Enumeration, Message};
 
-pub(crate) use container::*;
-pub(crate) use image::*;
+pub use container::*;
+pub use image::*;
 
 /// Asks which runtime it is.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct VersionRequest {
+pub struct VersionRequest {
     #[prost(string, tag = "1")]
-    pub(crate) version: String,
+    pub version: String,
 }
 
 /// The runtime.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct VersionResponse {
+pub struct VersionResponse {
     #[prost(string, tag = "2")]
-    pub(crate) runtime_name: String,
+    pub runtime_name: String,
     #[prost(string, tag = "3")]
-    pub(crate) runtime_version: String,
+    pub runtime_version: String,
 }
 
 /// Asks whether the runtime is ready.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct StatusRequest {}
+pub struct StatusRequest {}
 
 /// The state of the runtime.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct StatusResponse {
+pub struct StatusResponse {
     #[prost(message, optional, tag = "1")]
-    pub(crate) status: Option<RuntimeStatus>,
+    pub status: Option<RuntimeStatus>,
 }
 
 /// Its conditions.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct RuntimeStatus {
+pub struct RuntimeStatus {
     #[prost(message, repeated, tag = "1")]
-    pub(crate) conditions: Vec<RuntimeCondition>,
+    pub conditions: Vec<RuntimeCondition>,
 }
 
 /// One condition; `RuntimeReady` and `NetworkReady` are required.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct RuntimeCondition {
+pub struct RuntimeCondition {
     #[prost(string, tag = "1")]
-    pub(crate) r#type: String,
+    pub r#type: String,
     #[prost(bool, tag = "2")]
-    pub(crate) status: bool,
+    pub status: bool,
     #[prost(string, tag = "3")]
-    pub(crate) reason: String,
+    pub reason: String,
     #[prost(string, tag = "4")]
-    pub(crate) message: String,
+    pub message: String,
 }
 
 /// What tells sandboxes apart.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct PodSandboxMetadata {
+pub struct PodSandboxMetadata {
     #[prost(string, tag = "1")]
-    pub(crate) name: String,
+    pub name: String,
     #[prost(string, tag = "2")]
-    pub(crate) uid: String,
+    pub uid: String,
     #[prost(string, tag = "3")]
-    pub(crate) namespace: String,
+    pub namespace: String,
     #[prost(uint32, tag = "4")]
-    pub(crate) attempt: u32,
+    pub attempt: u32,
 }
 
 /// What becomes the sandbox's resolv.conf.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct DnsConfig {
+pub struct DnsConfig {
     #[prost(string, repeated, tag = "1")]
-    pub(crate) servers: Vec<String>,
+    pub servers: Vec<String>,
     #[prost(string, repeated, tag = "2")]
-    pub(crate) searches: Vec<String>,
+    pub searches: Vec<String>,
     #[prost(string, repeated, tag = "3")]
-    pub(crate) options: Vec<String>,
+    pub options: Vec<String>,
 }
 
 /// A port of the host that leads into the sandbox.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct PortMapping {
+pub struct PortMapping {
     #[prost(enumeration = "Protocol", tag = "1")]
-    pub(crate) protocol: i32,
+    pub protocol: i32,
     #[prost(int32, tag = "2")]
-    pub(crate) container_port: i32,
+    pub container_port: i32,
     #[prost(int32, tag = "3")]
-    pub(crate) host_port: i32,
+    pub host_port: i32,
     #[prost(string, tag = "4")]
-    pub(crate) host_ip: String,
+    pub host_ip: String,
 }
 
 /// Whose namespaces are used.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct NamespaceOption {
+pub struct NamespaceOption {
     #[prost(enumeration = "NamespaceMode", tag = "1")]
-    pub(crate) network: i32,
+    pub network: i32,
     #[prost(enumeration = "NamespaceMode", tag = "2")]
-    pub(crate) pid: i32,
+    pub pid: i32,
     #[prost(enumeration = "NamespaceMode", tag = "3")]
-    pub(crate) ipc: i32,
+    pub ipc: i32,
     #[prost(string, tag = "4")]
-    pub(crate) target_id: String,
+    pub target_id: String,
 }
 
 /// A number that can be absent.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Int64Value {
+pub struct Int64Value {
     #[prost(int64, tag = "1")]
-    pub(crate) value: i64,
+    pub value: i64,
 }
 
 /// A seccomp or AppArmor profile.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct SecurityProfile {
+pub struct SecurityProfile {
     #[prost(enumeration = "ProfileType", tag = "1")]
-    pub(crate) profile_type: i32,
+    pub profile_type: i32,
     #[prost(string, tag = "2")]
-    pub(crate) localhost_ref: String,
+    pub localhost_ref: String,
 }
 
 /// An SELinux label.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct SelinuxOption {
+pub struct SelinuxOption {
     #[prost(string, tag = "1")]
-    pub(crate) user: String,
+    pub user: String,
     #[prost(string, tag = "2")]
-    pub(crate) role: String,
+    pub role: String,
     #[prost(string, tag = "3")]
-    pub(crate) r#type: String,
+    pub r#type: String,
     #[prost(string, tag = "4")]
-    pub(crate) level: String,
+    pub level: String,
 }
 
 /// Under which rights the sandbox runs.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct LinuxSandboxSecurityContext {
+pub struct LinuxSandboxSecurityContext {
     #[prost(message, optional, tag = "1")]
-    pub(crate) namespace_options: Option<NamespaceOption>,
+    pub namespace_options: Option<NamespaceOption>,
     #[prost(message, optional, tag = "2")]
-    pub(crate) selinux_options: Option<SelinuxOption>,
+    pub selinux_options: Option<SelinuxOption>,
     #[prost(message, optional, tag = "3")]
-    pub(crate) run_as_user: Option<Int64Value>,
+    pub run_as_user: Option<Int64Value>,
     #[prost(message, optional, tag = "8")]
-    pub(crate) run_as_group: Option<Int64Value>,
+    pub run_as_group: Option<Int64Value>,
     #[prost(bool, tag = "4")]
-    pub(crate) readonly_rootfs: bool,
+    pub readonly_rootfs: bool,
     #[prost(int64, repeated, tag = "5")]
-    pub(crate) supplemental_groups: Vec<i64>,
+    pub supplemental_groups: Vec<i64>,
     #[prost(bool, tag = "6")]
-    pub(crate) privileged: bool,
+    pub privileged: bool,
     #[prost(message, optional, tag = "9")]
-    pub(crate) seccomp: Option<SecurityProfile>,
+    pub seccomp: Option<SecurityProfile>,
 }
 
 /// The Linux part of a sandbox.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct LinuxPodSandboxConfig {
+pub struct LinuxPodSandboxConfig {
     #[prost(string, tag = "1")]
-    pub(crate) cgroup_parent: String,
+    pub cgroup_parent: String,
     #[prost(message, optional, tag = "2")]
-    pub(crate) security_context: Option<LinuxSandboxSecurityContext>,
+    pub security_context: Option<LinuxSandboxSecurityContext>,
     #[prost(btree_map = "string, string", tag = "3")]
-    pub(crate) sysctls: BTreeMap<String, String>,
+    pub sysctls: BTreeMap<String, String>,
 }
 
 /// A sandbox as it is to be.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct PodSandboxConfig {
+pub struct PodSandboxConfig {
     #[prost(message, optional, tag = "1")]
-    pub(crate) metadata: Option<PodSandboxMetadata>,
+    pub metadata: Option<PodSandboxMetadata>,
     #[prost(string, tag = "2")]
-    pub(crate) hostname: String,
+    pub hostname: String,
     #[prost(string, tag = "3")]
-    pub(crate) log_directory: String,
+    pub log_directory: String,
     #[prost(message, optional, tag = "4")]
-    pub(crate) dns_config: Option<DnsConfig>,
+    pub dns_config: Option<DnsConfig>,
     #[prost(message, repeated, tag = "5")]
-    pub(crate) port_mappings: Vec<PortMapping>,
+    pub port_mappings: Vec<PortMapping>,
     #[prost(btree_map = "string, string", tag = "6")]
-    pub(crate) labels: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     #[prost(btree_map = "string, string", tag = "7")]
-    pub(crate) annotations: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     #[prost(message, optional, tag = "8")]
-    pub(crate) linux: Option<LinuxPodSandboxConfig>,
+    pub linux: Option<LinuxPodSandboxConfig>,
 }
 
 /// Makes and starts a sandbox.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct RunPodSandboxRequest {
+pub struct RunPodSandboxRequest {
     #[prost(message, optional, tag = "1")]
-    pub(crate) config: Option<PodSandboxConfig>,
+    pub config: Option<PodSandboxConfig>,
     #[prost(string, tag = "2")]
-    pub(crate) runtime_handler: String,
+    pub runtime_handler: String,
 }
 
 /// The new sandbox.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct RunPodSandboxResponse {
+pub struct RunPodSandboxResponse {
     #[prost(string, tag = "1")]
-    pub(crate) pod_sandbox_id: String,
+    pub pod_sandbox_id: String,
 }
 
 /// Stops a sandbox and what runs in it.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct StopPodSandboxRequest {
+pub struct StopPodSandboxRequest {
     #[prost(string, tag = "1")]
-    pub(crate) pod_sandbox_id: String,
+    pub pod_sandbox_id: String,
 }
 
 /// Removes a sandbox.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct RemovePodSandboxRequest {
+pub struct RemovePodSandboxRequest {
     #[prost(string, tag = "1")]
-    pub(crate) pod_sandbox_id: String,
+    pub pod_sandbox_id: String,
 }
 
 /// Asks about one sandbox.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct PodSandboxStatusRequest {
+pub struct PodSandboxStatusRequest {
     #[prost(string, tag = "1")]
-    pub(crate) pod_sandbox_id: String,
+    pub pod_sandbox_id: String,
 }
 
 /// One sandbox.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct PodSandboxStatusResponse {
+pub struct PodSandboxStatusResponse {
     #[prost(message, optional, tag = "1")]
-    pub(crate) status: Option<PodSandboxStatus>,
+    pub status: Option<PodSandboxStatus>,
 }
 
 /// A sandbox as it is.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct PodSandboxStatus {
+pub struct PodSandboxStatus {
     #[prost(string, tag = "1")]
-    pub(crate) id: String,
+    pub id: String,
     #[prost(message, optional, tag = "2")]
-    pub(crate) metadata: Option<PodSandboxMetadata>,
+    pub metadata: Option<PodSandboxMetadata>,
     #[prost(enumeration = "PodSandboxState", tag = "3")]
-    pub(crate) state: i32,
+    pub state: i32,
     #[prost(int64, tag = "4")]
-    pub(crate) created_at: i64,
+    pub created_at: i64,
     #[prost(message, optional, tag = "5")]
-    pub(crate) network: Option<PodSandboxNetworkStatus>,
+    pub network: Option<PodSandboxNetworkStatus>,
 }
 
 /// Its addresses.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct PodSandboxNetworkStatus {
+pub struct PodSandboxNetworkStatus {
     #[prost(string, tag = "1")]
-    pub(crate) ip: String,
+    pub ip: String,
     #[prost(message, repeated, tag = "2")]
-    pub(crate) additional_ips: Vec<PodIp>,
+    pub additional_ips: Vec<PodIp>,
 }
 
 /// One more address.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct PodIp {
+pub struct PodIp {
     #[prost(string, tag = "1")]
-    pub(crate) ip: String,
+    pub ip: String,
 }
 
 /// Asks for the sandboxes that a filter lets pass.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct ListPodSandboxRequest {
+pub struct ListPodSandboxRequest {
     #[prost(message, optional, tag = "1")]
-    pub(crate) filter: Option<PodSandboxFilter>,
+    pub filter: Option<PodSandboxFilter>,
 }
 
 /// Which sandboxes: those with all these labels.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct PodSandboxFilter {
+pub struct PodSandboxFilter {
     #[prost(btree_map = "string, string", tag = "3")]
-    pub(crate) label_selector: BTreeMap<String, String>,
+    pub label_selector: BTreeMap<String, String>,
 }
 
 /// The sandboxes asked for.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct ListPodSandboxResponse {
+pub struct ListPodSandboxResponse {
     #[prost(message, repeated, tag = "1")]
-    pub(crate) items: Vec<PodSandbox>,
+    pub items: Vec<PodSandbox>,
 }
 
 /// A sandbox in the list.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct PodSandbox {
+pub struct PodSandbox {
     #[prost(string, tag = "1")]
-    pub(crate) id: String,
+    pub id: String,
     #[prost(message, optional, tag = "2")]
-    pub(crate) metadata: Option<PodSandboxMetadata>,
+    pub metadata: Option<PodSandboxMetadata>,
     #[prost(enumeration = "PodSandboxState", tag = "3")]
-    pub(crate) state: i32,
+    pub state: i32,
     #[prost(int64, tag = "4")]
-    pub(crate) created_at: i64,
+    pub created_at: i64,
     #[prost(btree_map = "string, string", tag = "5")]
-    pub(crate) labels: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Asks for what happens to containers from now on.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct GetEventsRequest {}
+pub struct GetEventsRequest {}
 
 /// Something happened to a container; what, the list tells.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct ContainerEventResponse {
+pub struct ContainerEventResponse {
     #[prost(string, tag = "1")]
-    pub(crate) container_id: String,
+    pub container_id: String,
 }
 
 /// The answer of calls that have none.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Empty {}
+pub struct Empty {}
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
-pub(crate) enum Protocol {
+pub enum Protocol {
     Tcp = 0,
     Udp = 1,
     Sctp = 2,
@@ -328,7 +329,7 @@ pub(crate) enum Protocol {
 /// Whose namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
-pub(crate) enum NamespaceMode {
+pub enum NamespaceMode {
     Pod = 0,
     Container = 1,
     Node = 2,
@@ -338,7 +339,7 @@ pub(crate) enum NamespaceMode {
 /// The state of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
-pub(crate) enum PodSandboxState {
+pub enum PodSandboxState {
     Ready = 0,
     NotReady = 1,
 }
@@ -346,7 +347,7 @@ pub(crate) enum PodSandboxState {
 /// Where a security profile comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
-pub(crate) enum ProfileType {
+pub enum ProfileType {
     RuntimeDefault = 0,
     Unconfined = 1,
     Localhost = 2,
