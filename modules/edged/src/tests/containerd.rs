@@ -8,7 +8,7 @@ use private_containerd::Lack;
 
 pub(super) use private_containerd::IMAGE;
 
-use crate::cri::{Runtime, Trouble, words as w};
+use crate::cri::{Runtime, words as w};
 
 /// How long anything may take here.
 pub(super) const SOON: Duration = Duration::from_secs(60);
@@ -43,18 +43,21 @@ impl Containerd {
         Runtime::new(self.socket())
     }
 
-    /// Removes all that runs, and ends.
+    /// Removes all that runs, and ends. An engine that still works may be faster, or in between.
     pub(super) async fn end(self) {
         let runtime = self.runtime();
-        let (sandboxes, _) = runtime.list(BTreeMap::new()).await.unwrap();
-        for sandbox in sandboxes {
-            let request = w::StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
-            // An engine that still works may have been faster.
-            let stopped = runtime.stop_sandbox(request).await;
-            assert!(stopped.as_ref().is_err_and(Trouble::is_not_found) || stopped.is_ok());
-            let request = w::RemovePodSandboxRequest { pod_sandbox_id: sandbox.id };
-            runtime.remove_sandbox(request).await.unwrap();
-        }
+        let nothing_runs = async || {
+            let (sandboxes, _) = runtime.list(BTreeMap::new()).await.unwrap();
+            let left = sandboxes.len();
+            for sandbox in sandboxes {
+                let request = w::StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
+                let _done_or_tried_again = runtime.stop_sandbox(request).await;
+                let request = w::RemovePodSandboxRequest { pod_sandbox_id: sandbox.id };
+                let _done_or_tried_again = runtime.remove_sandbox(request).await;
+            }
+            left == 0
+        };
+        until("nothing runs", nothing_runs).await;
     }
 }
 
