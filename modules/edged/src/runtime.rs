@@ -132,7 +132,8 @@ pub(crate) async fn list(
                 }
             }
             Err(_) => {
-                events = None;
+                // It may be a newer one when it is back.
+                (events, knows_events) = (None, true);
                 RETRY
             }
         };

@@ -3,8 +3,10 @@
 
 mod bench;
 mod containerd;
+mod fake;
 mod life;
 mod probes;
+mod runtimes;
 mod statics;
 mod volumes;
 

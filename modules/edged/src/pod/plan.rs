@@ -248,15 +248,26 @@ impl Planner<'_> {
         }
     }
 
-    /// Stops all that lives outside the sandbox in use; tells whether there is such.
+    /// Stops all that lives outside the sandbox in use, or beside a newer container of its name, or
+    /// that the pod does not have; tells whether there is such.
     fn drop_others(&mut self, sandbox: &Sandbox) -> bool {
-        let (seen, grace) = (self.seen, self.grace());
+        let (seen, spec, grace) = (self.seen, &self.pod.spec, self.grace());
         let mut found = false;
-        for container in &seen.containers {
-            if container.is_alive() && container.sandbox != sandbox.id {
-                self.stop(container, grace, "it is in an old sandbox");
-                found = true;
-            }
+        for (at, container) in seen.containers.iter().enumerate() {
+            let newer = &seen.containers[..at];
+            let is_double = || newer.iter().any(|it| it.name == container.name);
+            let is_foreign = || {
+                spec.ephemeral_containers.is_empty() && spec.container(&container.name).is_none()
+            };
+            let why = match container {
+                it if !it.is_alive() => continue,
+                it if it.sandbox != sandbox.id => "it is in an old sandbox",
+                _ if is_double() => "another of its name is newer",
+                _ if is_foreign() => "the pod has no such container",
+                _ => continue,
+            };
+            self.stop(container, grace, why);
+            found = true;
         }
         for other in seen.sandboxes.iter().filter(|other| other.ready && other.id != sandbox.id) {
             self.stop_sandbox(other);

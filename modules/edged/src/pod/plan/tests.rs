@@ -207,6 +207,8 @@ enum Mishap {
     SandboxDies,
     Reboot,
     SecondSandbox,
+    Double(usize),
+    Foreign,
     Later(i64),
     Half,
 }
@@ -219,6 +221,8 @@ fn mishap() -> impl Strategy<Value = Mishap> {
         Just(Mishap::SandboxDies),
         Just(Mishap::Reboot),
         Just(Mishap::SecondSandbox),
+        (0..6_usize).prop_map(Mishap::Double),
+        Just(Mishap::Foreign),
         (0..900_000_i64).prop_map(Mishap::Later),
         Just(Mishap::Half),
     ]
@@ -255,6 +259,19 @@ fn suffer(world: &mut World, pod: &Pod, mishap: &Mishap) {
             let attempt = world.seen.sandboxes.first().map_or(0, |s| s.attempt + 1);
             let (id, ips) = (world.id("s"), vec!["10.0.0.2".to_owned()]);
             world.seen.sandboxes.insert(0, Sandbox { id, attempt, ready: true, ips });
+        }
+        Mishap::Double(index) => {
+            let alive = world.seen.containers.get(index).filter(|it| it.is_alive());
+            if let Some(container) = alive.cloned() {
+                let id = world.id("c");
+                world.seen.containers.insert(0, Contained { id, ..container });
+            }
+        }
+        Mishap::Foreign => {
+            let sandbox = world.seen.sandboxes.first().map(|it| it.id.clone()).unwrap_or_default();
+            let (id, name, state) = (world.id("c"), "foreign".to_owned(), State::Running);
+            let foreign = Contained { id, sandbox, name, state, ..Contained::default() };
+            world.seen.containers.push(foreign);
         }
         Mishap::Later(by) => world.now += by,
         Mishap::Half => {
@@ -298,6 +315,10 @@ proptest! {
             }
             Stage::Ended => prop_assert!(false, "nobody ended it"),
         }
+        let mut alive = running(&world);
+        alive.dedup();
+        prop_assert_eq!(alive.len(), running(&world).len(), "something runs twice");
+        prop_assert!(!alive.contains(&"foreign"));
         for name in ["a", "b", "c", "i0", "i1", "i2"] {
             let ended = |c: &&Contained| c.name == name && c.state == State::Exited;
             prop_assert!(world.seen.containers.iter().filter(ended).count() <= 1, "not tidied");
