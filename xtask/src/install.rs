@@ -1,7 +1,7 @@
 //! Programs that the steps need beside cargo: found, or installed.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -15,7 +15,7 @@ struct Tool {
 }
 
 /// What the steps need of Debian. Whoever adds a step that needs more adds a line here.
-const TOOLS: [Tool; 7] = [
+const TOOLS: [Tool; 9] = [
     // cargo-deny clones the advisory database with it
     Tool { program: "git", package: "git" },
     // SQLite and the cryptography are built with it
@@ -26,6 +26,9 @@ const TOOLS: [Tool; 7] = [
     Tool { program: "/usr/lib/cni/bridge", package: "containernetworking-plugins" },
     Tool { program: "busybox", package: "busybox-static" },
     Tool { program: "ip", package: "iproute2" },
+    // eventbus's tests run a private broker, and clients
+    Tool { program: "/usr/sbin/mosquitto", package: "mosquitto" },
+    Tool { program: "mosquitto_pub", package: "mosquitto-clients" },
 ];
 
 /// Installs whatever is missing: Debian packages where `CI=true`, cargo-deny always.
@@ -52,8 +55,15 @@ pub(crate) fn packages(workspace: &Workspace) -> Result<()> {
         bail!("not installed: {}; installing packages needs root", missing.join(" "));
     }
     workspace.run(&mut workspace.program("apt-get", "update"))?;
+    let brings_broker = missing.contains(&"mosquitto");
     let mut install = workspace.program("apt-get", "install --yes --no-install-recommends");
-    workspace.run(install.args(missing).env("DEBIAN_FRONTEND", "noninteractive"))
+    workspace.run(install.args(missing).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    // Debian starts a service with its package. Nobody asked for this one: the tests start brokers
+    // of their own.
+    if brings_broker && exists("systemctl") && Path::new("/run/systemd/system").is_dir() {
+        workspace.run(&mut workspace.program("systemctl", "disable --now mosquitto.service"))?;
+    }
+    Ok(())
 }
 
 fn missing() -> Vec<&'static str> {
