@@ -7,6 +7,7 @@ pub mod binaries;
 pub mod cloud;
 pub mod control;
 pub mod hostile;
+pub mod mosquitto;
 pub mod operator;
 pub mod privilege;
 pub mod process;

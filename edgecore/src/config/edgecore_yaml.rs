@@ -194,7 +194,17 @@ impl Node {
         if module == Module::Edgehub {
             config.insert("tokenFile".to_owned(), json!(TOKEN_FILE));
         }
+        if module == Module::Eventbus {
+            config.insert("stateFolder".to_owned(), json!(self.mqtt_folder()));
+        }
         Value::Object(config)
+    }
+
+    /// Returns the folder of eventbus's own state: beside the database, so that both are on a disk
+    /// that the operator chose to keep.
+    fn mqtt_folder(&self) -> String {
+        let database = text(&self.tree, "/database/dataSource");
+        format!("{}/mqtt", database.rsplit_once('/').map_or("", |(folder, _)| folder))
     }
 
     /// Returns the folders that a module writes in.
@@ -207,8 +217,8 @@ impl Node {
                 "/modules/edgeHub/tlsCertFile",
                 "/modules/edgeHub/tlsPrivateKeyFile",
             ],
+            Module::Eventbus => return vec![self.mqtt_folder().into()],
             Module::Edged
-            | Module::Eventbus
             | Module::Servicebus
             | Module::Taskmanager
             | Module::Metaserver

@@ -57,7 +57,7 @@ impl Cloud {
         setup.edgecore["modules"]["edgeHub"] = json!({
             "httpServer": format!("https://{}", self.minicloud.https()),
             "websocket": {"enable": true, "server": self.minicloud.hub().to_string()},
-            "tlsCaFile": certs.join("ca/rootCA.crt"),
+            "tlsCaFile": certs.join("rootCA.crt"),
             "tlsCertFile": certs.join("server.crt"),
             "tlsPrivateKeyFile": certs.join("server.key"),
             "token": self.minicloud.token(),

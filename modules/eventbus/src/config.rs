@@ -1,0 +1,285 @@
+//! What eventbus is told by `edgecore.yaml` and `supervisor.yaml`, checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::core::{Access, Bounds, Settings};
+use crate::mqtt::Qos;
+
+/// The sections of the files, as they come.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Sections {
+    #[serde(default)]
+    event_bus: EventBus,
+    /// Where the module keeps its journal.
+    state_folder: PathBuf,
+    /// The users of the internal broker.
+    #[serde(default)]
+    mqtt_users: Access,
+    node: Box<str>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct EventBus {
+    mqtt_mode: u8,
+    #[serde(rename = "mqttQOS")]
+    mqtt_qos: u8,
+    mqtt_retain: bool,
+    mqtt_session_queue_size: i64,
+    mqtt_server_external: String,
+    mqtt_server_internal: String,
+    mqtt_sub_client_id: Option<String>,
+    #[serde(rename = "mqttSubClientID")]
+    sub_client: String,
+    mqtt_username: String,
+    mqtt_password: String,
+    #[serde(rename = "eventBusTLS")]
+    tls: Tls,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Tls {
+    enable: bool,
+    #[serde(rename = "tlsMqttCAFile")]
+    ca: PathBuf,
+    #[serde(rename = "tlsMqttCertFile")]
+    certificate: PathBuf,
+    #[serde(rename = "tlsMqttPrivateKeyFile")]
+    key: PathBuf,
+}
+
+impl Default for EventBus {
+    fn default() -> Self {
+        Self {
+            mqtt_mode: 2,
+            mqtt_qos: 0,
+            mqtt_retain: false,
+            mqtt_session_queue_size: 100,
+            mqtt_server_external: "tcp://127.0.0.1:1883".to_owned(),
+            mqtt_server_internal: "tcp://127.0.0.1:1884".to_owned(),
+            mqtt_sub_client_id: None,
+            sub_client: String::new(),
+            mqtt_username: String::new(),
+            mqtt_password: String::new(),
+            tls: Tls::default(),
+        }
+    }
+}
+
+/// The files of a TLS connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    /// The authority that the broker's certificate is of.
+    pub(crate) ca: PathBuf,
+    /// This node's certificate and key.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// The external broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct External {
+    /// Host, a name or an address.
+    pub(crate) host: String,
+    /// Port.
+    pub(crate) port: u16,
+    /// How the connection is secured, if it is.
+    pub(crate) tls: Option<TlsFiles>,
+    /// This node's name at the broker.
+    pub(crate) client: String,
+    /// User and password.
+    pub(crate) user: Option<(String, String)>,
+}
+
+/// The configuration, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Where the internal broker listens, if there is one.
+    pub(crate) internal: Option<(String, u16)>,
+    /// The external broker, if there is one.
+    pub(crate) external: Option<External>,
+    /// The folder of the journal.
+    pub(crate) folder: PathBuf,
+    /// What the core is told.
+    pub(crate) settings: Settings,
+}
+
+/// How long a message waits for the cloud, devicetwin or the external broker.
+const AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a session outlives its connection, in seconds.
+const SESSION_EXPIRY: u32 = 30 * 24 * 60 * 60;
+
+impl Sections {
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    /// All that is wrong with it, in one line.
+    pub(crate) fn check(self) -> anyhow::Result<Config> {
+        let mut errors = Vec::new();
+        let Self { event_bus: bus, state_folder, mqtt_users, node } = self;
+        if bus.mqtt_mode > 2 {
+            errors.push(format!(
+                "eventBus.mqttMode is {}, expected 0 (internal broker), 1 (both) or 2 (external)",
+                bus.mqtt_mode
+            ));
+        }
+        let qos = Qos::parse(bus.mqtt_qos).unwrap_or_else(|| {
+            errors.push(format!("eventBus.mqttQOS is {}, expected 0, 1 or 2", bus.mqtt_qos));
+            Qos::AtMostOnce
+        });
+        errors.extend(mqtt_users.trouble().map(|trouble| format!("mqttUsers: {trouble}")));
+        let internal = (bus.mqtt_mode <= 1)
+            .then(|| address("mqttServerInternal", &bus.mqtt_server_internal, &mut errors))
+            .flatten();
+        if let Some(place) = &internal
+            && mqtt_users.is_open()
+            && !is_loopback(&place.host)
+        {
+            errors.push(format!(
+                "eventBus.mqttServerInternal is {}, expected a loopback address, or users in \
+                 supervisor.yaml (modules.eventbus.mqttUsers)",
+                bus.mqtt_server_internal
+            ));
+        }
+        let external = (bus.mqtt_mode >= 1)
+            .then(|| address("mqttServerExternal", &bus.mqtt_server_external, &mut errors))
+            .flatten()
+            .map(|place| external(&bus, place, &node));
+        anyhow::ensure!(errors.is_empty(), "{}", errors.join("; "));
+        let queue = usize::try_from(bus.mqtt_session_queue_size).unwrap_or(0);
+        let settings = settings(qos, bus.mqtt_retain, queue, external.is_some(), mqtt_users);
+        let internal = internal.map(|place| (place.host, place.port));
+        Ok(Config { internal, external, folder: state_folder, settings })
+    }
+}
+
+fn settings(qos: Qos, retain: bool, queue: usize, external: bool, access: Access) -> Settings {
+    const MIB: usize = 1024 * 1024;
+    Settings {
+        node: Bounds { messages: 50_000, bytes: 32 * MIB, flying: 512 },
+        age: AGE,
+        session: Bounds { messages: queue.clamp(1000, 20_000), bytes: 4 * MIB, flying: 64 },
+        sessions: 512,
+        subscriptions: 256,
+        retained: 2048,
+        session_expiry: SESSION_EXPIRY,
+        qos,
+        retain,
+        external,
+        access,
+    }
+}
+
+fn external(bus: &EventBus, place: Place, node: &str) -> External {
+    let file = |path: &PathBuf| Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
+    let identity = || Some((file(&bus.tls.certificate)?, file(&bus.tls.key)?));
+    let tls = match (place.secure, bus.tls.enable) {
+        (_, true) => Some(TlsFiles { ca: bus.tls.ca.clone(), identity: identity() }),
+        (true, false) => Some(TlsFiles { ca: bus.tls.ca.clone(), identity: None }),
+        (false, false) => None,
+    };
+    let client = match bus.sub_client.as_str() {
+        "" => format!("edgecore-{node}"),
+        name => name.to_owned(),
+    };
+    let user = (!bus.mqtt_username.is_empty())
+        .then(|| (bus.mqtt_username.clone(), bus.mqtt_password.clone()));
+    External { host: place.host, port: place.port, tls, client, user }
+}
+
+/// A place to listen or to dial.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    host: String,
+    port: u16,
+    secure: bool,
+}
+
+fn address(key: &str, url: &str, errors: &mut Vec<String>) -> Option<Place> {
+    let place = parse_address(url);
+    if place.is_none() {
+        errors.push(format!(
+            "eventBus.{key} is '{url}', expected tcp://HOST:PORT or ssl://HOST:PORT"
+        ));
+    }
+    place
+}
+
+fn parse_address(url: &str) -> Option<Place> {
+    let (scheme, rest) = url.split_once("://")?;
+    let secure = match scheme {
+        "tcp" | "mqtt" => false,
+        "ssl" | "tls" | "mqtts" | "tcps" => true,
+        _ => return None,
+    };
+    let (host, port) = rest.trim_end_matches('/').rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then_some(())?;
+    Some(Place { host: host.to_owned(), port: port.parse().ok()?, secure })
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(json: &str) -> anyhow::Result<Config> {
+        serde_json::from_str::<Sections>(json)?.check()
+    }
+
+    #[test]
+    fn what_is_missing_takes_kubeedges_defaults() {
+        let config = check(r#"{"stateFolder":"/s","node":"edge1"}"#).unwrap();
+        assert_eq!(config.internal, None);
+        let external = config.external.unwrap();
+        assert_eq!((external.host.as_str(), external.port), ("127.0.0.1", 1883));
+        assert_eq!((external.tls, external.user), (None, None));
+        assert_eq!(external.client, "edgecore-edge1");
+    }
+
+    #[test]
+    fn the_mode_says_which_brokers_there_are() {
+        for (mode, internal, external) in [(0, true, false), (1, true, true), (2, false, true)] {
+            let json =
+                format!(r#"{{"stateFolder":"/s","node":"n","eventBus":{{"mqttMode":{mode}}}}}"#);
+            let config = check(&json).unwrap();
+            assert_eq!(config.internal.is_some(), internal, "{mode}");
+            assert_eq!(config.external.is_some(), external, "{mode}");
+            assert_eq!(config.settings.external, external, "{mode}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_scheme_a_host_and_a_port() {
+        let place = |host: &str, port, secure| Some(Place { host: host.into(), port, secure });
+        assert_eq!(parse_address("tcp://127.0.0.1:1883"), place("127.0.0.1", 1883, false));
+        assert_eq!(parse_address("ssl://[::1]:8883/"), place("::1", 8883, true));
+        for url in ["127.0.0.1:1883", "ws://a:1", "tcp://:1", "tcp://a", "tcp://a:70000"] {
+            assert_eq!(parse_address(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_broker_for_everybody_stays_on_the_loopback() {
+        let json = |users: &str| {
+            format!(
+                r#"{{"stateFolder":"/s","node":"n","mqttUsers":{users},
+                "eventBus":{{"mqttMode":0,"mqttServerInternal":"tcp://0.0.0.0:1884"}}}}"#
+            )
+        };
+        let error = check(&json("{}")).unwrap_err().to_string();
+        assert!(error.contains("expected a loopback address"), "{error}");
+        check(&json(r#"{"robot":{"password":"secret"}}"#)).unwrap();
+        let bad = r##"{"robot":{"password":"secret","publish":["a/#/b"]}}"##;
+        let error = check(&json(bad)).unwrap_err().to_string();
+        assert!(error.contains("user 'robot' has 'a/#/b', expected a topic filter"), "{error}");
+    }
+}

@@ -1,0 +1,195 @@
+//! A node with a cloud and MQTT, with `mosquitto_pub` and `mosquitto_sub` as its clients.
+
+use anyhow::{Context, Result, ensure};
+use edgecore_tests::rig::cloud::{Cloud, NODE};
+use edgecore_tests::rig::mosquitto::{Mosquitto, free_port};
+use edgecore_tests::rig::{Rig, SOON, Setup, wait_for, wait_until};
+use ipc_proto::{Message, Module, Operation};
+use minicloud::Config;
+use minicloud::core::Push;
+use rusqlite::{Connection, OpenFlags};
+use serde_json::{Value, json};
+
+/// The modules that have nothing to do with MQTT.
+const OTHERS: [Module; 6] = [
+    Module::Edged,
+    Module::Servicebus,
+    Module::Taskmanager,
+    Module::Metaserver,
+    Module::Edgestream,
+    Module::Edgemesh,
+];
+
+/// Which brokers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Internal,
+    Both,
+    External,
+}
+
+/// The node and its surroundings.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) rig: Rig,
+    pub(crate) cloud: Cloud,
+    pub(crate) mosquitto: Option<Mosquitto>,
+    /// The port of the internal broker.
+    pub(crate) internal: u16,
+}
+
+impl Place {
+    pub(crate) fn new(mode: Mode) -> Result<Self> {
+        Self::with(mode, json!({}), |_| Ok(()))
+    }
+
+    /// Starts a node; `patch` is laid over the section `eventBus`.
+    pub(crate) fn with(
+        mode: Mode,
+        patch: Value,
+        change: impl FnOnce(&mut Setup) -> Result<()>,
+    ) -> Result<Self> {
+        let cloud = Cloud::start(Config::default())?;
+        let mut setup = Setup::new()?;
+        cloud.lead(&mut setup);
+        let hub = &mut setup.edgecore["modules"]["edgeHub"];
+        hub["messageQPS"] = json!(100_000);
+        hub["messageBurst"] = json!(100_000);
+        for module in OTHERS {
+            setup = setup.with(json!({"modules": {module.name(): {"enabled": false}}}));
+        }
+        let mosquitto = match mode {
+            Mode::Internal => None,
+            Mode::Both | Mode::External => {
+                let folder = setup.folder.path().join("mosquitto");
+                Some(Mosquitto::start(&folder, "")?)
+            }
+        };
+        let internal = free_port()?;
+        let external = mosquitto.as_ref().map_or(1, Mosquitto::port);
+        let mut bus = json!({
+            "enable": true,
+            "mqttMode": mode as u8,
+            "mqttQOS": 1,
+            "mqttServerInternal": format!("tcp://127.0.0.1:{internal}"),
+            "mqttServerExternal": format!("tcp://127.0.0.1:{external}"),
+        });
+        if let (Value::Object(bus), Value::Object(patch)) = (&mut bus, patch) {
+            bus.extend(patch);
+        }
+        setup.edgecore["modules"]["eventBus"] = bus;
+        change(&mut setup)?;
+        let rig = setup.start()?;
+        let place = Self { rig, cloud, mosquitto, internal };
+        wait_until("the node joins", SOON, || place.cloud.session().is_ok_and(|it| it > 0))
+            .with_context(|| place.rig.module_log(Module::Edgehub))?;
+        place.wait_until_open()?;
+        Ok(place)
+    }
+
+    /// Waits until the node takes part in MQTT.
+    pub(crate) fn wait_until_open(&self) -> Result<()> {
+        self.wait_for_report("MQTT is there", |report| {
+            let (external, internal) = (&report["external"], &report["internal"]);
+            report.is_object()
+                && (external.is_null() || external["state"] == "connected")
+                && (internal.is_null() || internal["state"] == "listening")
+        })?;
+        Ok(())
+    }
+
+    /// Returns the port that clients use: the external broker's, where there is one.
+    pub(crate) fn port(&self) -> u16 {
+        self.mosquitto.as_ref().map_or(self.internal, Mosquitto::port)
+    }
+
+    /// Waits until eventbus says of itself what is wanted.
+    pub(crate) fn wait_for_report(
+        &self,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let mut last = Value::Null;
+        let found = wait_for(what, SOON, || {
+            last = report(&self.rig).unwrap_or_default();
+            wanted(&last).then(|| last.clone())
+        });
+        found.with_context(|| format!("the report is {last}\n{}", self.log()))
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.rig.module_log(Module::Eventbus)
+    }
+
+    /// Sends a message of the cloud's router to the node.
+    pub(crate) fn push(&self, operation: &str, resource: &str, content: Value) -> Result<()> {
+        let push = Push {
+            source: "router_eventbus".into(),
+            group: "user".into(),
+            operation: operation.into(),
+            resource: resource.into(),
+            version: String::new(),
+            content,
+        };
+        self.cloud.with(|cloud| async move { cloud.push(NODE, push).await })
+    }
+
+    /// Returns what came up from the clients: topics and bodies, in order.
+    pub(crate) fn uploads(&self) -> Result<Vec<(String, String)>> {
+        let received = self.cloud.with(|cloud| async move { cloud.received(0).await })?;
+        received.iter().map(|it| &it.message).filter(|it| is_upload(it)).map(read).collect()
+    }
+
+    /// Waits until something came up.
+    pub(crate) fn wait_for_upload(&self, topic: &str, body: &str) -> Result<()> {
+        let wanted = (topic.to_owned(), body.to_owned());
+        let found = wait_for(&format!("{body} on {topic} is in the cloud"), SOON, || {
+            self.uploads().is_ok_and(|uploads| uploads.contains(&wanted)).then_some(())
+        });
+        found.with_context(|| format!("uploads: {:?}\n{}", self.uploads(), self.log()))
+    }
+
+    /// Subscribes the node to a topic of a rule, and waits until it is known to the store.
+    pub(crate) fn subscribe_rule(&self, topic: &str) -> Result<()> {
+        self.push("subscribe", topic, Value::Null)?;
+        self.wait_for_topic(topic, true)
+    }
+
+    /// Waits until the store keeps a topic, or no longer.
+    pub(crate) fn wait_for_topic(&self, topic: &str, wanted: bool) -> Result<()> {
+        let database = self.rig.setup().folder.path().join("store/edgecore.db");
+        wait_for(&format!("{topic} is in sub_topics: {wanted}"), SOON, || {
+            (topics(&database).ok()?.iter().any(|it| it == topic) == wanted).then_some(())
+        })
+        .with_context(|| {
+            let logs = [Module::Eventbus, Module::Edgehub, Module::Metamanager];
+            logs.map(|module| self.rig.module_log(module)).concat()
+        })
+    }
+}
+
+fn topics(database: &std::path::Path) -> Result<Vec<String>> {
+    let store = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut query = store.prepare("SELECT topic FROM sub_topics")?;
+    let topics = query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(topics)
+}
+
+/// Returns what eventbus says of itself.
+pub(crate) fn report(rig: &Rig) -> Result<Value> {
+    let module = rig.module(Module::Eventbus)?;
+    module.report.context("eventbus reports nothing")
+}
+
+fn is_upload(message: &Message) -> bool {
+    message.route.operation == Operation::Upload
+}
+
+fn read(message: &Message) -> Result<(String, String)> {
+    let route = &message.route;
+    ensure!(
+        (route.source.as_str(), route.group.as_str()) == ("bus", "user"),
+        "an upload has source and group {route:?}"
+    );
+    Ok((route.resource.to_string(), message.content.decode()?))
+}
