@@ -8,6 +8,7 @@ mod config;
 pub mod cri;
 mod env;
 mod node;
+mod notes;
 mod pod;
 mod pods;
 mod probes;
@@ -33,6 +34,7 @@ use tracing::{debug, warn};
 use config::Sections;
 use cri::Runtime;
 use node::Node;
+use notes::{About, Note, Notes};
 use pods::Pods;
 use runtime::State;
 use store::Store;
@@ -64,7 +66,10 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     tokio::spawn(node.run());
     let (statics_sender, mut statics) = mpsc::channel(1);
     let manifests = config.statics.clone();
-    let mut pods = Pods::new(context.node(), Arc::new(Host { runtime, store, config, facts }));
+    let (notes, noted) = mpsc::channel(notes::WAITING);
+    tokio::spawn(log(noted));
+    let host = Host { runtime, store, config, facts, notes: Notes::new(notes) };
+    let mut pods = Pods::new(context.node(), Arc::new(host));
     begin_statics(&mut pods, &manifests, context.node(), statics_sender);
     loop {
         tokio::select! {
@@ -89,6 +94,14 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             wanted_sender.send_replace(pods.count());
             pods.said = Some(report);
         }
+    }
+}
+
+/// Logs what happens to pods, for who wants to know it all.
+async fn log(mut notes: mpsc::Receiver<Note>) {
+    while let Some(Note { about, warning, reason, message }) = notes.recv().await {
+        let About { namespace, name, part, .. } = about;
+        debug!(%namespace, pod = %name, %part, warning, reason, "{message}");
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod plan;
 pub(crate) mod seen;
 pub(crate) mod spec;
 pub(crate) mod volume;
+pub(crate) mod why;
 
 /// Returns what of a pod this node cannot do, for the pod's status.
 pub(crate) fn unsupported(pod: &spec::Pod) -> Option<String> {

@@ -15,6 +15,7 @@ use tracing::debug;
 use action::Outcome;
 
 use crate::cri::Runtime;
+use crate::notes::{About, Notes};
 use crate::pod::spec::{Container, Probe};
 
 /// What is probed.
@@ -23,6 +24,17 @@ pub(crate) enum Purpose {
     Startup,
     Liveness,
     Readiness,
+}
+
+impl Purpose {
+    /// Returns its name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Liveness => "liveness",
+            Self::Readiness => "readiness",
+        }
+    }
 }
 
 /// A verdict that is new.
@@ -65,6 +77,7 @@ pub(crate) struct Probes {
     runtime: Runtime,
     tasks: BTreeMap<(String, Purpose), AbortHandle>,
     findings: mpsc::Sender<Finding>,
+    notes: Notes,
 }
 
 impl Drop for Probes {
@@ -74,21 +87,26 @@ impl Drop for Probes {
 }
 
 impl Probes {
-    /// Makes it; what is found goes into `findings`.
-    pub(crate) const fn new(runtime: Runtime, findings: mpsc::Sender<Finding>) -> Self {
-        Self { runtime, tasks: BTreeMap::new(), findings }
+    /// Makes it; what is found goes into `findings`, and what each try said into `notes`.
+    pub(crate) const fn new(
+        runtime: Runtime,
+        findings: mpsc::Sender<Finding>,
+        notes: Notes,
+    ) -> Self {
+        Self { runtime, tasks: BTreeMap::new(), findings, notes }
     }
 
-    /// Probes a running container from now on, unless it is probed so already. `age` is how long
-    /// it has run.
+    /// Probes a running container from now on, unless it is probed so already. `place` is
+    /// the pod's address and what notes are about, `age` is how long it has run.
     pub(crate) fn begin(
         &mut self,
         purpose: Purpose,
         container: &Arc<Container>,
         id: &str,
-        ip: &str,
+        place: (&str, &About),
         age: Duration,
     ) {
+        let (ip, about) = place;
         let key = (id.to_owned(), purpose);
         let probe = match purpose {
             Purpose::Startup => &container.startup_probe,
@@ -105,6 +123,8 @@ impl Probes {
             id: id.to_owned(),
             ip: ip.to_owned(),
             findings: self.findings.clone(),
+            notes: self.notes.clone(),
+            about: about.clone(),
         };
         let task = tokio::spawn(watch.run(delay));
         self.tasks.insert(key, task.abort_handle());
@@ -130,9 +150,16 @@ struct Watch {
     id: String,
     ip: String,
     findings: mpsc::Sender<Finding>,
+    notes: Notes,
+    about: About,
 }
 
 impl Watch {
+    fn note(&self, reason: &'static str, said: &str) {
+        let message = format!("{:?} {said}", self.purpose);
+        self.notes.warning(self.about.clone(), reason, message);
+    }
+
     async fn run(self, delay: Duration) {
         let seconds = |value: Option<u32>, default: u32| {
             Duration::from_secs(value.filter(|value| *value > 0).unwrap_or(default).into())
@@ -154,11 +181,19 @@ impl Watch {
             };
             let (well, said) = match action::probe(handler, &place, timeout).await {
                 Outcome::Well => (true, String::new()),
-                Outcome::Odd(said) => (true, said),
-                Outcome::Unwell(said) => (false, said),
+                Outcome::Odd(said) => {
+                    self.note("ProbeWarning", &format!("probe warning: {said}"));
+                    (true, said)
+                }
+                Outcome::Unwell(said) => {
+                    self.note("Unhealthy", &format!("probe failed: {said}"));
+                    (false, said)
+                }
                 // Nothing was found out; the container is as it was.
                 Outcome::Unknown(said) => {
                     debug!(container = %self.id, purpose = ?self.purpose, "no probe: {said}");
+                    let what = "probe errored and resulted in unknown state";
+                    self.note("Unhealthy", &format!("{what}: {said}"));
                     continue;
                 }
             };

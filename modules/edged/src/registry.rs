@@ -26,6 +26,45 @@ struct Login {
 const DOCKER: &str = "docker.io";
 const DOCKER_INDEX: &str = "index.docker.io";
 
+/// Tells whether a text can name an image: `[registry[:port]/]path[:tag][@digest]`.
+pub(crate) fn is_reference(image: &str) -> bool {
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, it)| (name, Some(it)));
+    let tag = name.rfind(':').filter(|at| !name[*at..].contains('/'));
+    let (name, tag) = tag.map_or((name, None), |at| (&name[..at], Some(&name[at + 1..])));
+    let is_digest = |text: &str| {
+        let hex = |it: &str| it.len() >= 32 && it.bytes().all(|byte| byte.is_ascii_hexdigit());
+        text.split_once(':').is_some_and(|(kind, sum)| !kind.is_empty() && hex(sum))
+    };
+    let is_tag = |text: &str| {
+        let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        text.len() <= 128
+            && text.starts_with(word)
+            && text.chars().all(|letter| word(letter) || matches!(letter, '.' | '-'))
+    };
+    let is_part = |part: &str| {
+        let edge = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+        let inner = |letter: char| edge(letter) || matches!(letter, '.' | '_' | '-');
+        part.starts_with(edge) && part.ends_with(edge) && part.chars().all(inner)
+    };
+    let path = match name.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
+            let host = |letter: char| {
+                letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | ':' | '[' | ']')
+            };
+            let begins = |letter: char| letter.is_ascii_alphanumeric() || letter == '[';
+            if !first.starts_with(begins) || !first.chars().all(host) {
+                return false;
+            }
+            rest
+        }
+        Some(_) | None => name,
+    };
+    path.len() <= 255
+        && path.split('/').all(is_part)
+        && tag.is_none_or(is_tag)
+        && digest.is_none_or(is_digest)
+}
+
 /// Returns the repository of an image with its registry, without tag and digest.
 fn repository(image: &str) -> String {
     let bare = image.split('@').next().unwrap_or_default();
@@ -130,6 +169,39 @@ mod tests {
         assert_eq!(user("library/busybox"), pair("hub", "x"));
         assert_eq!(user("busybox@sha256:0"), pair("hub", "x"));
         assert_eq!(user("other.example/a"), None);
+    }
+
+    #[test]
+    fn names_of_images_are_known_from_others() {
+        let sum = "0".repeat(64);
+        for good in [
+            "busybox",
+            "busybox:1.36",
+            "a/b/c:latest",
+            "registry.example:5000/a_b/c-d.e:V1",
+            "localhost/x",
+            "127.0.0.1:5000/x",
+            &format!("x@sha256:{sum}"),
+            &format!("x:1@sha256:{sum}"),
+        ] {
+            assert!(is_reference(good), "{good}");
+        }
+        for bad in [
+            "",
+            "Busybox",
+            "a b",
+            "x:",
+            "x:-1",
+            "/x",
+            "x/",
+            "a//b",
+            "x@sha256:1",
+            "$(A)",
+            "../x",
+            "-x",
+        ] {
+            assert!(!is_reference(bad), "{bad}");
+        }
     }
 
     #[test]

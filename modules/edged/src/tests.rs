@@ -75,10 +75,8 @@ async fn a_pod_runs_follows_its_config_map_survives_the_engine_and_goes() {
     containerd.end().await;
 }
 
-#[tokio::test]
-async fn containers_that_fail_say_why_and_the_others_never_notice() {
-    let Some(containerd) = containerd().await else { return };
-    let mut bench = Bench::new(&containerd);
+/// Pods that fail, each in its own way, and one that does not.
+fn failing() -> Vec<Value> {
     let container = |more: Value| {
         let mut container = json!({"name": "c", "command": ["sleep", "1000"]});
         container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -92,7 +90,7 @@ async fn containers_that_fail_say_why_and_the_others_never_notice() {
     );
     once["spec"]["restartPolicy"] = "Never".into();
     let lacks = json!({"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]});
-    let list = [
+    vec![
         pod("good", &container(json!({}))),
         pod("crash", &container(json!({"command": ["sh", "-c", "exit 3"]}))),
         pod("lacks", &container(lacks)),
@@ -100,15 +98,32 @@ async fn containers_that_fail_say_why_and_the_others_never_notice() {
         pod("command", &container(json!({"command": ["/nothing/there"]}))),
         absent,
         once,
-    ];
-    bench.pods.set(&serde_json::to_vec(&list).unwrap().into());
+    ]
+}
+
+#[tokio::test]
+async fn containers_that_fail_say_why_and_the_others_never_notice() {
+    let Some(containerd) = containerd().await else { return };
+    let mut bench = Bench::new(&containerd);
+    bench.pods.set(&serde_json::to_vec(&failing()).unwrap().into());
     let waits = |bench: &Bench, pod: &str, reason: &str| {
         bench.container(pod)["state"]["waiting"]["reason"] == reason
     };
     bench.until("good is ready", |bench| bench.is_ready("good")).await;
     bench.until("crash pauses", |bench| waits(bench, "crash", "CrashLoopBackOff")).await;
     assert_eq!(bench.container("crash")["lastState"]["terminated"]["exitCode"], 3);
+    let begun = ["Pulled", "Created", "Started"];
+    assert_eq!(bench.happened("good"), begun);
+    assert_eq!(bench.happened("crash"), [&begun[..], &begun[..], &["BackOff"]].concat());
+    assert!(bench.said(
+        "crash",
+        "BackOff",
+        "Back-off restarting failed container c in pod crash_ns"
+    ));
     bench.until("an image is missing", |bench| waits(bench, "absent", "ImagePullBackOff")).await;
+    assert_eq!(bench.happened("absent"), ["Pulling", "Failed", "BackOff", "Failed"]);
+    assert!(bench.said("absent", "Failed", "Failed to pull image \"127.0.0.1:1/none:1\""));
+    assert!(bench.said("absent", "Failed", "Error: ErrImagePull"));
     bench
         .until("a config map is missing", |bench| {
             waits(bench, "lacks", "CreateContainerConfigError")

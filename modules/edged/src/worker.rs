@@ -2,9 +2,12 @@
 //! and waits for the next reason to look.
 
 mod act;
+mod image;
 mod look;
 mod mirror;
 mod mounts;
+mod sandbox;
+mod start;
 mod tell;
 
 use std::collections::BTreeMap;
@@ -19,11 +22,12 @@ use tracing::{debug, info};
 use crate::config::Config;
 use crate::cri::Runtime;
 use crate::env::Facts;
+use crate::notes::{About, Notes};
 use crate::pod::backoff::Backoff;
 use crate::pod::names;
-use crate::pod::plan::{Ledger, Plan, Stage, Step, plan};
+use crate::pod::plan::{Ledger, Plan, Sick, Stage, Step, paused_until, plan};
 use crate::pod::seen::Seen;
-use crate::pod::spec::Pod;
+use crate::pod::spec::{Metadata, Pod};
 use crate::probes::{Finding, Probes, Purpose};
 use crate::status::{self, Transitions, Verdict};
 use crate::store::{Lack, Store};
@@ -36,6 +40,7 @@ pub(crate) struct Host {
     pub(crate) store: Store,
     pub(crate) config: Config,
     pub(crate) facts: watch::Receiver<NodeFacts>,
+    pub(crate) notes: Notes,
 }
 
 /// What the node knows about itself.
@@ -136,6 +141,8 @@ struct Worker {
     end_by: Option<i64>,
     /// The steps taken last, and when.
     last: (Vec<Step>, i64),
+    /// Until when the pauses last that were noted, by container.
+    pauses_noted: BTreeMap<String, i64>,
     /// A mirror on its way, and when it may be tried again.
     mirroring: Option<JoinHandle<Result<(), Lack>>>,
     mirror_due: i64,
@@ -210,7 +217,7 @@ impl Worker {
     fn new(host: Arc<Host>, pod: Arc<Pod>, findings: mpsc::Sender<Finding>) -> Self {
         let start = pod.status.start_time.as_deref().and_then(status::millis);
         Self {
-            probes: Probes::new(host.runtime.clone(), findings),
+            probes: Probes::new(host.runtime.clone(), findings, host.notes.clone()),
             transitions: status::transitions(&pod),
             start: start.unwrap_or_else(module_runtime::unix_millis),
             host,
@@ -228,6 +235,7 @@ impl Worker {
             adopted: false,
             end_by: None,
             last: (Vec::new(), 0),
+            pauses_noted: BTreeMap::new(),
             mirroring: None,
             mirror_due: 0,
             mirror: None,
@@ -280,6 +288,7 @@ impl Worker {
             plan.steps.clear();
         }
         self.stage = plan.stage;
+        self.note_pauses(now);
         let told = order.removed || self.tell(order, now).await;
         if !plan.steps.is_empty() {
             return self.act(plan, now);
@@ -304,6 +313,23 @@ impl Worker {
         let mirror = self.keep_mirror(order, now).await;
         let wakes = [plan.wake, refresh, retry, deadline, init, mirror, self.soften(now)];
         Round::Wait(wakes.into_iter().flatten().min())
+    }
+
+    /// Notes once of each container that it is not started again at once.
+    fn note_pauses(&mut self, now: i64) {
+        for container in self.pod.spec.all_containers() {
+            let name = &container.name;
+            let Some(until) = paused_until(&self.seen, &self.ledger, name, now) else { continue };
+            if self.stage == Stage::Living
+                && self.pauses_noted.insert(name.clone(), until) != Some(until)
+            {
+                let Metadata { name: pod, namespace, uid, .. } = &self.pod.metadata;
+                let message = format!(
+                    "Back-off restarting failed container {name} in pod {pod}_{namespace}({uid})"
+                );
+                self.host.notes.warning(About::container(&self.pod, name), "BackOff", message);
+            }
+        }
     }
 
     /// Takes the steps of a plan, but not the same ones again and again: a runtime that says it did
@@ -352,7 +378,9 @@ impl Worker {
         if over && self.asked_to_end(order).is_none() {
             let message =
                 "Pod was active on the node longer than the specified deadline".to_owned();
-            self.verdict = Some(Verdict { reason: "DeadlineExceeded", message });
+            let reason = "DeadlineExceeded";
+            self.host.notes.normal(About::pod(&self.pod), reason, message.clone());
+            self.verdict = Some(Verdict { reason, message });
         }
     }
 
@@ -391,7 +419,8 @@ impl Worker {
                     Purpose::Startup => container.startup_probe.as_ref(),
                     Purpose::Liveness | Purpose::Readiness => container.liveness_probe.as_ref(),
                 });
-                health.sick = Some(probe.and_then(|probe| probe.termination_grace_period_seconds));
+                let grace = probe.and_then(|probe| probe.termination_grace_period_seconds);
+                health.sick = Some(Sick { probe: purpose.name(), grace });
             }
             (Purpose::Liveness, true) => {}
         }

@@ -13,6 +13,7 @@ use super::backoff::Backoff;
 use super::names;
 use super::seen::{Contained, Sandbox, Seen, State};
 use super::spec::{Container, Pod, RestartPolicy};
+use super::why::Why;
 
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(crate) enum Step {
         /// Seconds that it may take.
         grace: i64,
         /// Why, for people.
-        why: &'static str,
+        why: Why,
     },
     /// Stop a sandbox.
     StopSandbox(String),
@@ -87,8 +88,17 @@ pub(crate) struct Hold {
 pub(crate) struct Health {
     pub(crate) started: bool,
     pub(crate) ready: bool,
-    /// Set when it has to be restarted, with the probe's own grace period if it has one.
-    pub(crate) sick: Option<Option<i64>>,
+    /// Set when it has to be restarted.
+    pub(crate) sick: Option<Sick>,
+}
+
+/// What was found out about a container that has to be restarted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sick {
+    /// By which kind of probe.
+    pub(crate) probe: &'static str,
+    /// The probe's own grace period in seconds, if it has one.
+    pub(crate) grace: Option<i64>,
 }
 
 /// What is remembered of a pod beside what can be seen.
@@ -156,7 +166,7 @@ impl Planner<'_> {
         }
     }
 
-    fn stop(&mut self, container: &Contained, grace: i64, why: &'static str) {
+    fn stop(&mut self, container: &Contained, grace: i64, why: Why) {
         if !self.is_held(&container.id) {
             let (id, name) = (container.id.clone(), container.name.clone());
             self.plan.steps.push(Step::Stop { id, name, grace, why });
@@ -175,7 +185,7 @@ impl Planner<'_> {
 
     /// Stops everything: first the ordinary containers, then the sidecars from the last to the
     /// first, then the sandboxes. Tells whether nothing is left to stop.
-    fn stop_all(&mut self, grace: i64, why: &'static str) -> bool {
+    fn stop_all(&mut self, grace: i64, why: Why) -> bool {
         let seen = self.seen;
         let alive = || seen.containers.iter().filter(|container| container.is_alive());
         let rank = |container: &Contained| {
@@ -201,7 +211,7 @@ impl Planner<'_> {
     }
 
     fn end(&mut self, grace: i64) {
-        if self.stop_all(grace, "the pod ends") {
+        if self.stop_all(grace, Why::PodEnds) {
             self.plan.stage = Stage::Ended;
         }
     }
@@ -225,7 +235,7 @@ impl Planner<'_> {
     /// Goes on where there is no sandbox to use: what is left is stopped, and a new one is made if
     /// something has to run in it.
     fn without_sandbox(&mut self) {
-        if !self.stop_all(self.grace(), "its sandbox is gone") {
+        if !self.stop_all(self.grace(), Why::NoSandbox) {
             return;
         }
         let ran = !self.seen.containers.is_empty() && !self.seen.sandboxes.is_empty();
@@ -261,9 +271,9 @@ impl Planner<'_> {
             };
             let why = match container {
                 it if !it.is_alive() => continue,
-                it if it.sandbox != sandbox.id => "it is in an old sandbox",
-                _ if is_double() => "another of its name is newer",
-                _ if is_foreign() => "the pod has no such container",
+                it if it.sandbox != sandbox.id => Why::OldSandbox,
+                _ if is_double() => Why::Double,
+                _ if is_foreign() => Why::Foreign,
                 _ => continue,
             };
             self.stop(container, grace, why);
@@ -317,7 +327,7 @@ impl Planner<'_> {
                 return Progress::Failed;
             }
             Some(unknown @ Contained { state: State::Unknown, .. }) => {
-                self.stop(unknown, self.grace(), "the runtime lost its state");
+                self.stop(unknown, self.grace(), Why::Lost);
             }
             Some(_) | None => self.start(container, sandbox),
         }
@@ -354,11 +364,11 @@ impl Planner<'_> {
         let grace = self.grace();
         let sick = self.ledger.health.get(&running.id).and_then(|health| health.sick);
         if running.state == State::Unknown {
-            self.stop(running, grace, "the runtime lost its state");
+            self.stop(running, grace, Why::Lost);
         } else if running.hash.is_some_and(|hash| hash != names::hash(container)) {
-            self.stop(running, grace, "its specification changed");
-        } else if let Some(own) = sick {
-            self.stop(running, own.unwrap_or(grace), "a probe failed");
+            self.stop(running, grace, Why::Changed);
+        } else if let Some(Sick { probe, grace: own }) = sick {
+            self.stop(running, own.unwrap_or(grace), Why::Sick(probe));
         } else {
             return false;
         }
@@ -411,7 +421,7 @@ impl Planner<'_> {
     /// Ends a pod that has nothing to run any more.
     fn done(&mut self) {
         self.plan.steps.clear();
-        if self.stop_all(self.grace(), "the pod is done") {
+        if self.stop_all(self.grace(), Why::PodDone) {
             self.plan.stage = Stage::Done;
         }
     }

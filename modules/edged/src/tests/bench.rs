@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::containerd::{Containerd, IMAGE, SOON};
 use crate::config::{Config, Sections};
 use crate::cri::Runtime;
+use crate::notes::{Note, Notes};
 use crate::pods::Pods;
 use crate::runtime::{self, Listing};
 use crate::store::Store;
@@ -41,6 +42,9 @@ pub(super) struct Bench {
     /// Pods that the engine made in the cloud, by name.
     pub(super) made: BTreeMap<String, Value>,
     pub(super) deleted: Vec<String>,
+    /// What happened to which pod: reason and message.
+    pub(super) notes: Vec<(String, &'static str, String)>,
+    noted: mpsc::Receiver<Note>,
     pub(super) host: Arc<Host>,
     pub(super) store: tokio::task::JoinHandle<()>,
     _facts: watch::Sender<NodeFacts>,
@@ -137,8 +141,11 @@ impl Bench {
         };
         let (facts_sender, facts) = watch::channel(facts);
         let config = config(folder, runtime);
+        let (notes, noted) = mpsc::channel(1024);
         let runtime = Runtime::new(runtime.to_owned());
-        let host = Host { runtime: runtime.clone(), store: Store::new(peers), config, facts };
+        let notes = Notes::new(notes);
+        let host =
+            Host { runtime: runtime.clone(), store: Store::new(peers), config, facts, notes };
         let host = Arc::new(host);
         let (wanted, receiver) = watch::channel(1);
         let (listing, listings) = mpsc::channel(1);
@@ -154,6 +161,8 @@ impl Bench {
             uids: BTreeMap::new(),
             made: BTreeMap::new(),
             deleted: Vec::new(),
+            notes: Vec::new(),
+            noted,
             host,
             store,
             _facts: facts_sender,
@@ -169,6 +178,9 @@ impl Bench {
             tokio::select! {
                 Some(listing) = self.listings.recv() => self.pods.listed(listing),
                 Some(()) = self.pods.next_ended() => {}
+                Some(note) = self.noted.recv() => {
+                    self.notes.push((note.about.name, note.reason, note.message));
+                }
                 Some(told) = self.told.recv() => match told {
                     Told::Status(name, patch) => {
                         self.statuses.insert(name.clone(), patch["status"].clone());
@@ -184,6 +196,21 @@ impl Bench {
 
     pub(super) fn container<'a>(&'a self, pod: &str) -> &'a Value {
         self.statuses.get(pod).map_or(&Value::Null, |status| &status["containerStatuses"][0])
+    }
+
+    /// Returns what happened to a pod, in order; of the same in a row once.
+    pub(super) fn happened(&self, pod: &str) -> Vec<&'static str> {
+        let of_pod = self.notes.iter().filter(|(name, ..)| name == pod);
+        let mut reasons: Vec<_> = of_pod.map(|(_, reason, _)| *reason).collect();
+        reasons.dedup();
+        reasons
+    }
+
+    /// Tells whether a pod was given a reason with a message that has this in it.
+    pub(super) fn said(&self, pod: &str, reason: &str, part: &str) -> bool {
+        self.notes
+            .iter()
+            .any(|(name, why, message)| name == pod && *why == reason && message.contains(part))
     }
 
     pub(super) fn is_ready(&self, pod: &str) -> bool {

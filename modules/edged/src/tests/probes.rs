@@ -46,10 +46,7 @@ async fn probes_decide_about_readiness_and_restarts() {
         "env": [{"name": "T", "value": "0"}],
         "livenessProbe": {"exec": {"command": ["sleep", "$(T)"]}, "periodSeconds": 1, "failureThreshold": 1},
     }));
-    let mut gated = one(&json!({"command": ["sleep", "1000"]}));
-    gated["readinessGates"] = json!([{"conditionType": "example.org/gate"}]);
-    let mut gated = pod("gated", &gated);
-    let list = [pod("live", &live), pod("slow", &slow), pod("hangs", &hangs), gated.clone()];
+    let list = [pod("live", &live), pod("slow", &slow), pod("hangs", &hangs)];
     begin(&mut bench, &list);
 
     let restarts = |bench: &Bench, pod: &str| bench.container(pod)["restartCount"].as_u64();
@@ -59,6 +56,8 @@ async fn probes_decide_about_readiness_and_restarts() {
         })
         .await;
     assert_eq!(bench.container("live")["lastState"]["terminated"]["exitCode"], 137);
+    assert!(bench.said("live", "Unhealthy", "Liveness probe failed: "));
+    assert!(bench.said("live", "Killing", "Container c failed liveness probe, will be restarted"));
     bench.until("slow has started and is ready", |bench| bench.is_ready("slow")).await;
     assert_eq!(bench.container("slow")["started"], true);
     assert_eq!(restarts(&bench, "slow"), Some(0));
@@ -66,19 +65,10 @@ async fn probes_decide_about_readiness_and_restarts() {
     assert!(!bench.is_ready("hangs"));
     assert_eq!(restarts(&bench, "hangs"), Some(0));
 
-    bench.until("gated runs", |bench| bench.is_ready("gated")).await;
-    let ready = condition(&bench, "gated", "Ready");
-    assert_eq!(
-        (&ready["status"], &ready["reason"]),
-        (&"False".into(), &"ReadinessGatesNotReady".into())
-    );
-    assert_eq!(condition(&bench, "gated", "ContainersReady")["status"], "True");
-    gated["status"]["conditions"] = json!([{"type": "example.org/gate", "status": "True"}]);
-    give(&mut bench, &gated);
-    bench
-        .until("gated is ready", |bench| condition(bench, "gated", "Ready")["status"] == "True")
-        .await;
-
+    let late = |bench: &Bench| {
+        bench.said("hangs", "Unhealthy", "Readiness probe failed: command timed out")
+    };
+    bench.until("hangs takes too long", late).await;
     begin(&mut bench, &[]);
     bench.until("nothing is left", |bench| bench.pods.count() == 0).await;
     containerd.end().await;
@@ -125,6 +115,7 @@ async fn hooks_run_after_the_start_and_before_the_end() {
     let said = waits(&bench, "bad").unwrap();
     assert!(said.contains("command exited with 3") && said.contains("no"), "{said}");
     bench.until("nobody answers nobody", |bench| waits(bench, "nobody").is_some()).await;
+    assert!(bench.said("bad", "FailedPostStartHook", "command exited with 3"));
     bench.until("stuck is ready", |bench| bench.is_ready("stuck")).await;
 
     for pod in [&mut good, &mut stuck] {
@@ -135,5 +126,28 @@ async fn hooks_run_after_the_start_and_before_the_end() {
     }
     bench.until("both end", |bench| bench.deleted.len() == 2).await;
     assert_eq!(std::fs::read_to_string(kept.join("log")).unwrap(), "start\nstop\nterm\n");
+    containerd.end().await;
+}
+
+#[tokio::test]
+async fn a_pod_is_ready_when_its_gates_are_open() {
+    let Some(containerd) = containerd().await else { return };
+    let mut bench = Bench::new(&containerd);
+    let mut gated = one(&json!({"command": ["sleep", "1000"]}));
+    gated["readinessGates"] = json!([{"conditionType": "example.org/gate"}]);
+    let mut gated = pod("gated", &gated);
+    begin(&mut bench, std::slice::from_ref(&gated));
+    bench.until("gated runs", |bench| bench.is_ready("gated")).await;
+    let ready = condition(&bench, "gated", "Ready");
+    assert_eq!(
+        (&ready["status"], &ready["reason"]),
+        (&"False".into(), &"ReadinessGatesNotReady".into())
+    );
+    assert_eq!(condition(&bench, "gated", "ContainersReady")["status"], "True");
+    gated["status"]["conditions"] = json!([{"type": "example.org/gate", "status": "True"}]);
+    give(&mut bench, &gated);
+    bench
+        .until("gated is ready", |bench| condition(bench, "gated", "Ready")["status"] == "True")
+        .await;
     containerd.end().await;
 }

@@ -203,6 +203,9 @@ async fn a_volume_that_leads_out_or_lacks_something_stops_its_own_pod_only() {
         ("medium", "'Tape' is not supported"),
     ] {
         bench.until(text, |bench| message(bench, pod).contains(text)).await;
+        let noted =
+            |bench: &Bench| bench.said(pod, "FailedMount", text) || bench.said(pod, "Failed", text);
+        bench.until(text, noted).await;
     }
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
     begin(&mut bench, &[]);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Worker;
 use crate::cri::{Trouble, words as w};
+use crate::notes::About;
 use crate::pod::names;
 use crate::pod::plan::Health;
 use crate::pod::seen::{Contained, Sandbox, Seen, State};
@@ -97,7 +98,9 @@ impl Worker {
             let age = u64::try_from(now.saturating_sub(contained.started)).unwrap_or_default();
             let age = Duration::from_millis(age);
             let container = Arc::new(container.clone());
-            let mut begin = |purpose| self.probes.begin(purpose, &container, id, &ip, age);
+            let about = About::container(&pod, &container.name);
+            let place = (ip.as_str(), &about);
+            let mut begin = |purpose| self.probes.begin(purpose, &container, id, place, age);
             if started {
                 begin(Purpose::Readiness);
             } else {

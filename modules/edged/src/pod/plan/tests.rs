@@ -243,7 +243,7 @@ fn suffer(world: &mut World, pod: &Pod, mishap: &Mishap) {
         }
         Mishap::Sick(index) => {
             if let Some(id) = at(world, index) {
-                world.ledger.health.entry(id).or_default().sick = Some(None);
+                world.ledger.health.entry(id).or_default().sick = Some(Sick::default());
             }
         }
         Mishap::SandboxDies => world.seen.sandboxes.iter_mut().for_each(|s| s.ready = false),

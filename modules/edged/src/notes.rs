@@ -1,0 +1,70 @@
+//! What happens to pods, in kubelet's words: taken down where it happens, and handed on to whoever
+//! tells the cloud. Nobody waits for it: what does not fit is lost, as events may be.
+
+use tokio::sync::mpsc;
+
+use crate::pod::spec::Pod;
+
+/// How many notes may wait.
+pub(crate) const WAITING: usize = 256;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) about: About,
+    pub(crate) warning: bool,
+    /// In one word, as kubelet's.
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// What a note is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct About {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    /// The part of the pod, such as `spec.containers{c}`; empty for the whole.
+    pub(crate) part: String,
+}
+
+impl About {
+    /// Names a pod.
+    pub(crate) fn pod(pod: &Pod) -> Self {
+        let metadata = &pod.metadata;
+        Self {
+            namespace: metadata.namespace.clone(),
+            name: metadata.name.clone(),
+            uid: metadata.uid.clone(),
+            part: String::new(),
+        }
+    }
+
+    /// Names a container of a pod.
+    pub(crate) fn container(pod: &Pod, name: &str) -> Self {
+        let is_init = pod.spec.init_containers.iter().any(|init| init.name == name);
+        let list = if is_init { "initContainers" } else { "containers" };
+        Self { part: format!("spec.{list}{{{name}}}"), ..Self::pod(pod) }
+    }
+}
+
+/// Where notes go.
+#[derive(Clone, Debug)]
+pub(crate) struct Notes(mpsc::Sender<Note>);
+
+impl Notes {
+    /// Makes the way to whoever receives them.
+    pub(crate) const fn new(sender: mpsc::Sender<Note>) -> Self {
+        Self(sender)
+    }
+
+    /// Notes what is as it should be.
+    pub(crate) fn normal(&self, about: About, reason: &'static str, message: String) {
+        let _lost = self.0.try_send(Note { about, warning: false, reason, message });
+    }
+
+    /// Notes what is not.
+    pub(crate) fn warning(&self, about: About, reason: &'static str, message: String) {
+        let _lost = self.0.try_send(Note { about, warning: true, reason, message });
+    }
+}

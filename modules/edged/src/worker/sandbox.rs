@@ -1,0 +1,101 @@
+//! How a worker makes the surroundings of its containers: folders, volumes and the sandbox.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+
+use tracing::warn;
+
+use super::act::{Failure, HOLD};
+use super::{REFRESH, Worker};
+use crate::cri::words as w;
+use crate::notes::About;
+use crate::pod::seen::State;
+use crate::pod::{make, names, unsupported};
+use crate::status::rfc3339;
+use crate::volumes::{self, pod_folder};
+
+/// How long volumes that are not there are left alone: what they need may come any moment.
+const VOLUME_HOLD: i64 = 2000;
+
+impl Worker {
+    /// Makes the volumes and a sandbox.
+    pub(super) async fn make_sandbox(&mut self, attempt: u32) -> Result<(), Failure> {
+        if let Some(what) = unsupported(&self.pod) {
+            return Err(Failure { hold: 6 * HOLD, ..Failure::new("", what) });
+        }
+        let config = &self.host.config;
+        let logs = names::log_folder(&config.logs, &self.pod);
+        let folder = pod_folder(&config.root, &self.pod.metadata.uid);
+        for (folder, mode) in [(&logs, 0o755), (&folder, 0o750)] {
+            let made = fs::DirBuilder::new().recursive(true).mode(mode).create(folder);
+            made.map_err(|error| {
+                Failure::new("", format!("cannot make {}: {error}", folder.display()))
+            })?;
+        }
+        if attempt > 0 {
+            let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+            self.host.notes.normal(About::pod(&self.pod), "SandboxChanged", message);
+        }
+        self.put_volumes().await?;
+        let memory = self.host.facts.borrow().memory;
+        let host_dns = fs::read_to_string(&self.host.config.resolv_conf).unwrap_or_default();
+        let settings = self.settings(make::Dns::parse(&host_dns), memory);
+        let seen = rfc3339(self.start);
+        let config = Some(make::sandbox(&self.pod, &settings, attempt, &seen));
+        let request = w::RunPodSandboxRequest { config, runtime_handler: String::new() };
+        let made = self.host.runtime.run_sandbox(request).await;
+        made.map(drop).map_err(|trouble| {
+            let message = format!("Failed to create pod sandbox: {trouble}");
+            let about = About::pod(&self.pod);
+            self.host.notes.warning(about, "FailedCreatePodSandBox", message.clone());
+            Failure::new("", message)
+        })
+    }
+
+    pub(super) fn settings(&self, host_dns: make::Dns, memory: i64) -> make::Settings<'_> {
+        let config = &self.host.config;
+        make::Settings {
+            host_dns,
+            cluster_dns: &config.cluster_dns,
+            cluster_domain: &config.cluster_domain,
+            logs: Some(&config.logs),
+            root: Some(&config.root),
+            seccomp_default: config.seccomp_default,
+            memory,
+        }
+    }
+
+    pub(super) async fn put_volumes(&mut self) -> Result<(), Failure> {
+        let (host, facts) = (&self.host, self.facts());
+        let put = volumes::prepare(&host.store, &host.config.root, &self.pod, &facts).await;
+        let failed = |why: String| {
+            self.host.notes.warning(About::pod(&self.pod), "FailedMount", why.clone());
+            Failure { hold: VOLUME_HOLD, ..Failure::new("", why) }
+        };
+        self.folders = Some(put.map_err(failed)?);
+        self.refreshed = module_runtime::unix_millis();
+        Ok(())
+    }
+
+    /// Brings the files of a running pod up to date when that is due; returns when it is next.
+    pub(super) async fn refresh_files(&mut self, now: i64) -> Option<i64> {
+        let runs = self.seen.containers.iter().any(|it| it.state == State::Running);
+        let changes = self.pod.spec.volumes.iter().any(|volume| {
+            volume.config_map.is_some()
+                || volume.secret.is_some()
+                || volume.projected.is_some()
+                || volume.downward_api.is_some()
+        });
+        if !runs || !changes || self.pod.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        if now < self.refreshed + REFRESH {
+            return Some(self.refreshed + REFRESH);
+        }
+        if let Err(failure) = self.put_volumes().await {
+            warn!(pod = %self.pod.metadata.name, "{}", failure.message);
+            self.refreshed = now;
+        }
+        Some(now + REFRESH)
+    }
+}
