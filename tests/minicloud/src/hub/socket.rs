@@ -168,6 +168,8 @@ async fn write(sink: &mut SplitSink<Socket, Frames>, mut inbox: mpsc::Receiver<T
     let mut late = VecDeque::new();
     loop {
         let due = late.front().map(|(due, _): &(Instant, Bytes)| *due);
+        // A timer would round what is due now up to its next millisecond.
+        let is_due = due.is_some_and(|due| due <= Instant::now());
         tokio::select! {
             told = inbox.recv(), if late.len() < LINK_QUEUE => match told {
                 None => return Leave::Closed,
@@ -185,7 +187,11 @@ async fn write(sink: &mut SplitSink<Socket, Frames>, mut inbox: mpsc::Receiver<T
                     late.push_back((Instant::now() + pace.delay, Bytes::from(text)));
                 }
             },
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+            () = async {
+                if !is_due {
+                    sleep_until(due.unwrap_or_else(Instant::now)).await;
+                }
+            }, if due.is_some() => {
                 if let Some((_, text)) = late.pop_front()
                     && send(sink, text, pace.pieces).await.is_err()
                 {
