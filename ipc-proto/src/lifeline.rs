@@ -10,6 +10,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::control::ModuleState;
 use crate::id::Instance;
 use crate::module::{Module, ModuleSet};
 use crate::tap::Filter;
@@ -37,6 +38,22 @@ pub enum ToModule {
     Tap(Filter),
     /// Nobody looks any more.
     TapEnd,
+    /// How all modules are, whenever that changed; sent to edged, which shows it to the cluster.
+    Fleet(Vec<Standing>),
+}
+
+/// How a module is, as far as the cluster is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Which.
+    pub module: Module,
+    /// In one word.
+    pub state: ModuleState,
+    /// Starts after the first one.
+    pub restarts: u32,
+    /// The reason of its last end, as in [`LastExit::reason`](crate::control::LastExit::reason), and when that was: Unix time in
+    /// milliseconds.
+    pub last_end: Option<(Box<str>, i64)>,
 }
 
 /// What a module tells the supervisor.

@@ -95,6 +95,7 @@ fn the_bytes_of_lifeline_records_are_pinned() {
     );
     assert_eq!(record(&ToModule::Drain), "0101");
     assert_eq!(record(&ToModule::Fault(Fault::CloseStdout)), "010209");
+    assert_eq!(record(&ToModule::Fleet(Vec::new())), "010500");
     let record = |record: &ToSupervisor| hex(&lifeline::encode(record).unwrap());
     assert_eq!(record(&ToSupervisor::Ready(Confinement::default())), "01000000000000000000");
     assert_eq!(record(&ToSupervisor::Beat(Load { waiting: 1, unsettled: 300 })), "010101ac02");

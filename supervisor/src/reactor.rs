@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use ipc_proto::Module;
 use ipc_proto::control::LastExit;
-use ipc_proto::lifeline::{Confinement, MAX_REPORT, ToSupervisor};
+use ipc_proto::lifeline::{Confinement, MAX_REPORT, Standing, ToSupervisor};
 use ipc_proto::tap::Filter;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -58,6 +58,8 @@ pub(crate) struct Reactor {
     /// How each module ended last, also where the disk has no room for it; by [`Module::index`].
     pub(crate) last_exits: [Option<LastExit>; Module::COUNT],
     pub(crate) wall: Wall,
+    /// How edged was told last that all modules are.
+    pub(crate) told: Vec<Standing>,
 }
 
 /// What outlives an image of the supervisor: a reload hands all of it on.
@@ -118,6 +120,7 @@ impl Reactor {
                 self.notify.ready();
             }
             self.notify.status(self.summary());
+            self.tell_edged();
         }
         if let Some(groups) = &self.groups {
             Module::ALL.into_iter().for_each(|module| groups.remove(module));

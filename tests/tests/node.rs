@@ -6,6 +6,7 @@ use edgecore_tests::rig::{Rig, SOON, Setup, wait_for};
 use ipc_proto::Module;
 use minicloud::Config;
 use minicloud::fault::Fault;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -13,12 +14,29 @@ use time::format_description::well_known::Rfc3339;
 /// How often edged renews the lease of its own accord (WIRE.md §6).
 const BEAT: time::Duration = time::Duration::seconds(10);
 
-/// A node whose edged is the real one, without a container runtime.
+/// A node whose edged is the real one, without a container runtime. It tells of events.
 fn node(cloud: &Cloud) -> Result<Rig> {
     let own = rustix::process::geteuid().as_raw();
     let mut setup = Setup::new()?.with(json!({"modules": {"edgehub": {"user": own}}}));
     cloud.lead(&mut setup);
+    setup.edgecore["modules"]["edged"]["reportEvent"] = json!(true);
     setup.start()
+}
+
+/// Returns a condition of the node, as the cloud has it.
+fn condition(cloud: &Cloud, kind: &str) -> Option<Value> {
+    let path = format!("null/node/{NODE}");
+    let node = cloud.with(|cloud| async move { cloud.object(&path).await }).ok().flatten()?;
+    node["status"]["conditions"].as_array()?.iter().find(|it| it["type"] == kind).cloned()
+}
+
+/// Returns the events of the node that the cloud has.
+fn events(cloud: &Cloud) -> Result<Vec<Value>> {
+    let of_kind = |cloud: &minicloud::core::Cloud| {
+        cloud.cluster().of_kind("event").map(|(_, event)| event.clone()).collect()
+    };
+    let all: Vec<Value> = cloud.with(|cloud| async move { cloud.look(of_kind).await })?;
+    Ok(all.into_iter().filter(|it| it["involvedObject"]["kind"] == "Node").collect())
 }
 
 fn lease(cloud: &Cloud) -> Option<Value> {
@@ -49,5 +67,39 @@ fn the_lease_is_renewed_when_the_cloud_is_back_and_not_at_the_next_beat() -> Res
         assert!(renewed - last < BEAT, "renewed at {last}, then at {renewed}");
         last = renewed;
     }
+    Ok(())
+}
+
+#[test]
+fn a_module_that_dies_shows_in_the_nodes_conditions_and_events() -> Result<()> {
+    const MODULES: &str = "EdgecoreModules";
+    let cloud = Cloud::start(Config::default())?;
+    let rig = node(&cloud)?;
+    wait_for("all is well", SOON, || {
+        condition(&cloud, MODULES)
+            .filter(|it| it["status"] == "True" && it["reason"] == "ModulesRun")
+    })?;
+    for (module, word) in [(Module::Edgemesh, "edgemesh"), (Module::Edged, "edged")] {
+        rig.signal(module, Signal::KILL)?;
+        let wanted = format!("{word} ended: signal 9");
+        wait_for("the condition says it", SOON, || {
+            let condition = condition(&cloud, MODULES)?;
+            let says = condition["message"].as_str()?.contains(&wanted);
+            (says && condition["status"] == "False" && condition["reason"] == "ModuleDied")
+                .then_some(())
+        })
+        .with_context(|| rig.module_log(Module::Edged))?;
+        let wanted = format!("{word} of edgecore ended: signal 9");
+        wait_for("an event says it", SOON, || {
+            let events = events(&cloud).ok()?;
+            let found = |it: &&Value| {
+                it["reason"] == "ModuleDied"
+                    && it["message"].as_str().is_some_and(|message| message.starts_with(&wanted))
+            };
+            events.iter().find(found).map(drop)
+        })?;
+    }
+    let reasons: Vec<_> = events(&cloud)?.into_iter().map(|it| it["reason"].clone()).collect();
+    assert!(reasons.contains(&json!("Starting")), "{reasons:?}");
     Ok(())
 }

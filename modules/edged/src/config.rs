@@ -39,6 +39,7 @@ struct Edged {
     node_labels: Option<BTreeMap<String, String>>,
     register_schedulable: Option<bool>,
     seccomp_default: Option<bool>,
+    report_event: Option<bool>,
     tailored_kubelet_config: Option<Kubelet>,
 }
 
@@ -55,6 +56,7 @@ struct Kubelet {
     read_only_port: Option<u16>,
     register_node: Option<bool>,
     register_with_taints: Option<Vec<Box<RawValue>>>,
+    node_status_max_images: Option<i32>,
     eviction_hard: Option<BTreeMap<String, String>>,
     static_pod_path: Option<String>,
 }
@@ -96,6 +98,10 @@ pub(crate) struct Config {
     pub(crate) seccomp_default: bool,
     /// Where pods find the Kubernetes API that this node serves itself, if it does.
     pub(crate) api: Option<(String, u16)>,
+    /// How many images are told of; below 0 all, and 0 none, which is KubeEdge's default.
+    pub(crate) max_images: i32,
+    /// Whether events go to the cloud.
+    pub(crate) report_event: bool,
     /// Where the static pods are: a folder or a file; empty for none.
     pub(crate) statics: PathBuf,
 }
@@ -147,14 +153,7 @@ impl Sections {
         let root = edged.root_directory.unwrap_or_else(|| "/var/lib/kubelet".to_owned());
         let logs = kubelet.pod_logs_dir.unwrap_or_else(|| "/var/log/pods".to_owned());
         let statics = kubelet.static_pod_path.unwrap_or_default();
-        for (key, folder) in
-            [("edged.rootDirectory", &root), ("podLogsDir", &logs), ("staticPodPath", &statics)]
-        {
-            let none = folder.is_empty() && key == "staticPodPath";
-            if !(folder.starts_with('/') || none) {
-                errors.push(format!("{key} is '{folder}', expected a full path"));
-            }
-        }
+        check_folders(&root, &logs, &statics, &mut errors);
         let endpoint = kubelet
             .container_runtime_endpoint
             .unwrap_or_else(|| "unix:///run/containerd/containerd.sock".to_owned());
@@ -197,6 +196,8 @@ impl Sections {
             },
             disk_kept,
             seccomp_default: edged.seccomp_default.unwrap_or(false),
+            max_images: kubelet.node_status_max_images.unwrap_or(0),
+            report_event: edged.report_event.unwrap_or(false),
             statics: statics.into(),
             api,
         })
@@ -221,6 +222,17 @@ impl Sections {
             ));
         }
         parsed.map(|(host, port)| (host.to_owned(), port))
+    }
+}
+
+fn check_folders(root: &str, logs: &str, statics: &str, errors: &mut Vec<String>) {
+    for (key, folder) in
+        [("edged.rootDirectory", root), ("podLogsDir", logs), ("staticPodPath", statics)]
+    {
+        let none = folder.is_empty() && key == "staticPodPath";
+        if !(folder.starts_with('/') || none) {
+            errors.push(format!("{key} is '{folder}', expected a full path"));
+        }
     }
 }
 

@@ -258,6 +258,8 @@ calls! {
     container_status = "RuntimeService" / "ContainerStatus" within LIST_PATIENCE, ContainerStatusRequest => ContainerStatusResponse;
     /// Asks whether an image is here.
     image_status = "ImageService" / "ImageStatus" within LIST_PATIENCE, ImageStatusRequest => ImageStatusResponse;
+    /// Lists the images.
+    list_images = "ImageService" / "ListImages" within LIST_PATIENCE, ListImagesRequest => ListImagesResponse;
     /// Fetches an image.
     pull_image = "ImageService" / "PullImage" within PULL_PATIENCE, PullImageRequest => PullImageResponse;
 }

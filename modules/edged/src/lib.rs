@@ -7,6 +7,7 @@
 mod config;
 pub mod cri;
 mod env;
+mod events;
 mod node;
 mod notes;
 mod pod;
@@ -33,8 +34,8 @@ use tracing::{debug, warn};
 
 use config::Sections;
 use cri::Runtime;
-use node::Node;
-use notes::{About, Note, Notes};
+use node::{Node, Sources};
+use notes::Notes;
 use pods::Pods;
 use runtime::State;
 use store::Store;
@@ -51,25 +52,22 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let (facts_sender, facts) = watch::channel(NodeFacts::default());
     let (states_sender, mut states) = watch::channel(State::default());
     let (listings_sender, mut listings) = mpsc::channel(1);
+    let (notes, noted) = mpsc::channel(notes::WAITING);
+    let (node, report) = (context.node().to_owned(), config.report_event);
+    tokio::spawn(events::write(node, store.clone(), report, noted));
+    let notes = Notes::new(notes);
+    let host = Arc::new(Host { runtime: runtime.clone(), store, config, facts, notes });
     let linked = Arc::new(Notify::new());
-    let node = Node::new(
-        context.node(),
-        config.clone(),
-        store.clone(),
-        facts_sender,
-        states.clone(),
-        Arc::clone(&linked),
-    );
+    let sources =
+        Sources { runtime: states.clone(), fleet: context.fleet(), linked: Arc::clone(&linked) };
+    let node = Node::new(context.node(), Arc::clone(&host), facts_sender, sources);
     tokio::spawn(runtime::watch(runtime.clone(), states_sender));
     let (wanted_sender, wanted) = watch::channel(0);
-    tokio::spawn(runtime::list(runtime.clone(), wanted, listings_sender));
+    tokio::spawn(runtime::list(runtime, wanted, listings_sender));
     tokio::spawn(node.run());
     let (statics_sender, mut statics) = mpsc::channel(1);
-    let manifests = config.statics.clone();
-    let (notes, noted) = mpsc::channel(notes::WAITING);
-    tokio::spawn(log(noted));
-    let host = Host { runtime, store, config, facts, notes: Notes::new(notes) };
-    let mut pods = Pods::new(context.node(), Arc::new(host));
+    let manifests = host.config.statics.clone();
+    let mut pods = Pods::new(context.node(), host);
     begin_statics(&mut pods, &manifests, context.node(), statics_sender);
     loop {
         tokio::select! {
@@ -94,14 +92,6 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             wanted_sender.send_replace(pods.count());
             pods.said = Some(report);
         }
-    }
-}
-
-/// Logs what happens to pods, for who wants to know it all.
-async fn log(mut notes: mpsc::Receiver<Note>) {
-    while let Some(Note { about, warning, reason, message }) = notes.recv().await {
-        let About { namespace, name, part, .. } = about;
-        debug!(%namespace, pod = %name, %part, warning, reason, "{message}");
     }
 }
 

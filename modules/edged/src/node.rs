@@ -1,7 +1,10 @@
 //! The node itself: its object, its conditions, its lease. It is registered when there is a cloud
 //! to register with, and again when the cloud has lost it.
 
+mod addresses;
+mod conditions;
 pub(crate) mod host;
+mod images;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +17,15 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::config::Config;
+use crate::notes::About;
 use crate::runtime::State;
-use crate::status::rfc3339;
-use crate::store::{Lack, Store, object};
-use crate::worker::NodeFacts;
+use crate::store::{Lack, object};
+use crate::worker::{Host, NodeFacts};
+use addresses::Addresses;
+use conditions::{Condition, Conditions, Happening};
 use host::HostFacts;
+use images::Images;
+use ipc_proto::lifeline::Standing;
 
 /// What the node tells as its kubelet's version: tools read what stands behind `-kubeedge-`.
 const VERSION: &str = "v1.32.10-kubeedge-v1.23.1";
@@ -39,67 +45,77 @@ const LEASE: u32 = 40;
 /// The namespace of all nodes' leases.
 const LEASES: &str = "kube-node-lease";
 
+/// Changes of addresses come in crowds.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// Where the node hears of what it tells.
+pub(crate) struct Sources {
+    /// How the runtime is.
+    pub(crate) runtime: watch::Receiver<State>,
+    /// How the agent's modules are.
+    pub(crate) fleet: watch::Receiver<Vec<Standing>>,
+    /// Told that the cloud is back.
+    pub(crate) linked: Arc<Notify>,
+}
+
 /// The node's life towards the cloud.
 pub(crate) struct Node {
     name: String,
-    config: Config,
-    store: Store,
-    facts: watch::Sender<NodeFacts>,
-    runtime: watch::Receiver<State>,
-    /// Told that the cloud is back.
-    linked: Arc<Notify>,
+    host: Arc<Host>,
+    known: watch::Sender<NodeFacts>,
+    sources: Sources,
+    facts: HostFacts,
     uid: Option<String>,
     lease: Option<Value>,
     /// Whether a lease stood since the node was registered.
     leased: bool,
-    /// What was told last, but for times, and when.
-    told: Option<(Value, i64)>,
-    /// Whether it was ready when it was told last, and since when.
-    ready: Option<(bool, i64)>,
-    /// Since when there is enough of everything: since this process began to look.
-    begun: i64,
+    told: Option<Told>,
+    conditions: Conditions,
+    images: Images,
     /// When it was last said that the cloud does not take the node.
     complained: i64,
 }
 
 impl Node {
-    /// Makes it; what the node knows of itself goes into `facts`.
+    /// Makes it; what the node knows of itself goes into `known`.
     pub(crate) fn new(
         name: &str,
-        config: Config,
-        store: Store,
-        facts: watch::Sender<NodeFacts>,
-        runtime: watch::Receiver<State>,
-        linked: Arc<Notify>,
+        host: Arc<Host>,
+        known: watch::Sender<NodeFacts>,
+        sources: Sources,
     ) -> Self {
         Self {
             name: name.to_owned(),
-            config,
-            store,
-            facts,
-            runtime,
-            linked,
+            facts: HostFacts::read(&host.config),
+            host,
+            known,
+            sources,
             uid: None,
             lease: None,
             leased: false,
             told: None,
-            ready: None,
-            begun: module_runtime::unix_millis(),
+            conditions: Conditions::default(),
+            images: Images::default(),
             complained: 0,
         }
     }
 
     /// Keeps the node registered, its state told and its lease renewed, for ever.
     pub(crate) async fn run(mut self) {
+        self.note(false, "Starting", "Starting edged.".to_owned());
         // The first look at the runtime is quick, whatever comes of it.
-        let looked = self.runtime.wait_for(|state| state.looked);
+        let looked = self.sources.runtime.wait_for(|state| state.looked);
         drop(tokio::time::timeout(Duration::from_secs(3), looked).await);
-        let linked = Arc::clone(&self.linked);
+        let mut addresses = Addresses::listen();
+        if let Err(error) = &addresses {
+            warn!("changes of addresses are seen with the next lease only: {error}");
+        }
+        let linked = Arc::clone(&self.sources.linked);
         let (mut pause, mut renewal) = (RETRY.0, Instant::now());
         loop {
-            let facts = self.learn();
-            if self.config.register && self.uid.is_none() {
-                if let Err(lack) = self.register(&facts).await {
+            self.learn();
+            if self.host.config.register && self.uid.is_none() {
+                if let Err(lack) = self.register().await {
                     self.complain(&lack);
                     tokio::select! {
                         () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY.1),
@@ -109,7 +125,7 @@ impl Node {
                 }
                 pause = RETRY.0;
             }
-            self.tell(&facts).await;
+            self.tell().await;
             if Instant::now() >= renewal {
                 if let Err(lack) = self.renew().await {
                     debug!(?lack, "the lease was not renewed");
@@ -119,24 +135,25 @@ impl Node {
             tokio::select! {
                 () = tokio::time::sleep_until(renewal) => {}
                 () = linked.notified() => renewal = Instant::now(),
-                changed = self.runtime.changed() => if changed.is_err() { return },
+                () = changed(&mut addresses) => tokio::time::sleep(GATHER).await,
+                Ok(()) = self.sources.runtime.changed() => {}
+                Ok(()) = self.sources.fleet.changed() => {}
             }
         }
     }
 
     /// Looks at the host, and lets the pods know.
-    fn learn(&self) -> HostFacts {
-        let host = HostFacts::read(&self.config);
-        let runtime = self.runtime.borrow().name.clone();
+    fn learn(&mut self) {
+        self.facts.look_again(&self.host.config);
+        let runtime = self.sources.runtime.borrow_and_update().name.clone();
         let known = NodeFacts {
             name: self.name.clone(),
-            address: host.address.map(|it| it.to_string()).unwrap_or_default(),
-            cpu: i64::from(host.cpus) * 1000,
-            memory: i64::try_from(host.memory).unwrap_or(i64::MAX),
-            runtime: if runtime.is_empty() { self.facts.borrow().runtime.clone() } else { runtime },
+            address: self.facts.address.map(|it| it.to_string()).unwrap_or_default(),
+            cpu: i64::from(self.facts.cpus) * 1000,
+            memory: i64::try_from(self.facts.memory).unwrap_or(i64::MAX),
+            runtime: if runtime.is_empty() { self.known.borrow().runtime.clone() } else { runtime },
         };
-        self.facts.send_if_modified(|facts| std::mem::replace(facts, known.clone()) != known);
-        host
+        self.known.send_if_modified(|facts| std::mem::replace(facts, known.clone()) != known);
     }
 
     fn complain(&mut self, lack: &Lack) {
@@ -152,15 +169,16 @@ impl Node {
         Resource::object(Scope::Cluster, kind, &self.name)
     }
 
-    async fn register(&mut self, facts: &HostFacts) -> Result<(), Lack> {
-        let node = self.object(facts);
+    async fn register(&mut self) -> Result<(), Lack> {
+        let node = self.object();
         let content = Content::from_raw(node.to_string().into());
         let resource = self.resource(Kind::Node);
-        let there = match self.store.exchange(Operation::Insert, resource.clone(), content).await {
-            Ok(made) => made,
-            Err(Lack::Exists) => self.store.query(resource.clone(), Content::NULL).await?,
-            Err(lack) => return Err(lack),
-        };
+        let there =
+            match self.host.store.exchange(Operation::Insert, resource.clone(), content).await {
+                Ok(made) => made,
+                Err(Lack::Exists) => self.host.store.query(resource.clone(), Content::NULL).await?,
+                Err(lack) => return Err(lack),
+            };
         let wanted = node["metadata"]["labels"].as_object();
         let lacks =
             |(key, value): (&String, &Value)| there["metadata"]["labels"].get(key) != Some(value);
@@ -171,18 +189,25 @@ impl Node {
             merged.extend(wanted.cloned().unwrap_or_default());
             *labels = Value::Object(merged);
             let content = Content::from_raw(update.to_string().into());
-            if let Err(error) = self.store.tell(Operation::Update, resource, content).await {
+            if let Err(error) = self.host.store.tell(Operation::Update, resource, content).await {
                 warn!("cannot bring the labels of the node up to date: {error}");
             }
         }
         let uid = there["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
         info!(node = %self.name, uid, "the node is registered");
+        self.conditions.learn(&there);
+        let before = there["status"]["nodeInfo"]["bootID"].as_str().unwrap_or_default();
+        if !before.is_empty() && before != self.facts.boot {
+            let message =
+                format!("Node {} has been rebooted, boot id: {}", self.name, self.facts.boot);
+            self.note(true, "Rebooted", message);
+        }
         self.uid = Some(uid);
         self.told = None;
         Ok(())
     }
 
-    fn object(&self, facts: &HostFacts) -> Value {
+    fn object(&self) -> Value {
         let arch = host::architecture();
         let mut labels = Map::new();
         for (key, value) in [
@@ -196,20 +221,23 @@ impl Node {
         ] {
             labels.insert(key.to_owned(), value.into());
         }
-        let own = self.config.labels.iter();
+        let own = self.host.config.labels.iter();
         labels.extend(own.map(|(key, value)| (key.clone(), value.as_str().into())));
-        let taints = self.config.taints.iter();
+        let taints = self.host.config.taints.iter();
         let taints: Vec<Value> = taints.filter_map(|it| serde_json::from_str(it).ok()).collect();
         let mut spec = Map::new();
         if !taints.is_empty() {
             spec.insert("taints".to_owned(), taints.into());
         }
-        if !self.config.schedulable {
+        if !self.host.config.schedulable {
             spec.insert("unschedulable".to_owned(), true.into());
         }
         let now = module_runtime::unix_millis();
-        let mut status = self.status(facts);
-        status["conditions"] = self.conditions(self.ready.map_or(now, |ready| ready.1), now);
+        let mut status = self.status();
+        let trouble = self.sources.runtime.borrow().trouble.clone();
+        // What happened is told once the node is known.
+        let (conditions, _) = Conditions::default().look(&trouble, &[], now);
+        status["conditions"] = conditions.iter().map(|it| it.to_json(now)).collect();
         json!({
             "metadata": {
                 "name": self.name,
@@ -222,12 +250,13 @@ impl Node {
     }
 
     /// Makes the node's status but for its conditions.
-    fn status(&self, facts: &HostFacts) -> Value {
-        let runtime = self.runtime.borrow();
+    fn status(&self) -> Value {
+        let facts = &self.facts;
+        let runtime = self.sources.runtime.borrow();
         let name = if runtime.name.is_empty() { "containerd" } else { &runtime.name };
         let version = if runtime.version.is_empty() { "Unknown" } else { &runtime.version };
         let (memory, disk) = (facts.memory, facts.disk);
-        let pods = self.config.max_pods.to_string();
+        let pods = self.host.config.max_pods.to_string();
         let mut addresses: Vec<Value> = Vec::new();
         addresses.extend(facts.address.map(|it| json!({"type": "InternalIP", "address": it})));
         addresses.push(json!({"type": "Hostname", "address": self.name}));
@@ -240,12 +269,13 @@ impl Node {
             },
             "allocatable": {
                 "cpu": facts.cpus.to_string(),
-                "memory": format!("{}Ki", memory.saturating_sub(self.config.memory_kept) / 1024),
-                "ephemeral-storage": self.config.disk_kept.of(disk).to_string(),
+                "memory": format!("{}Ki", memory.saturating_sub(self.host.config.memory_kept) / 1024),
+                "ephemeral-storage": self.host.config.disk_kept.of(disk).to_string(),
                 "pods": pods,
             },
             "addresses": addresses,
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": self.config.port}},
+            "images": self.images.to_json(),
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self.host.config.port}},
             "nodeInfo": {
                 "machineID": facts.machine,
                 "systemUUID": facts.system,
@@ -261,70 +291,55 @@ impl Node {
         })
     }
 
-    fn conditions(&self, since: i64, now: i64) -> Value {
-        let runtime = self.runtime.borrow();
-        let condition = |kind: &str, holds: bool, reason: &str, message: &str, since: i64| {
-            json!({
-                "type": kind, "status": if holds { "True" } else { "False" }, "reason": reason,
-                "message": message, "lastHeartbeatTime": rfc3339(now), "lastTransitionTime": rfc3339(since),
-            })
-        };
-        let ready = if runtime.trouble.is_empty() {
-            ("EdgeReady", "edge is posting ready status")
+    fn note(&self, warning: bool, reason: &'static str, message: String) {
+        let about = About::node(&self.name);
+        if warning {
+            self.host.notes.warning(about, reason, message);
         } else {
-            ("KubeletNotReady", runtime.trouble.as_str())
-        };
-        json!([
-            condition(
-                "MemoryPressure",
-                false,
-                "KubeletHasSufficientMemory",
-                "kubelet has sufficient memory available",
-                self.begun,
-            ),
-            condition(
-                "DiskPressure",
-                false,
-                "KubeletHasNoDiskPressure",
-                "kubelet has no disk pressure",
-                self.begun,
-            ),
-            condition(
-                "PIDPressure",
-                false,
-                "KubeletHasSufficientPID",
-                "kubelet has sufficient PID available",
-                self.begun,
-            ),
-            condition("Ready", runtime.trouble.is_empty(), ready.0, ready.1, since),
-        ])
+            self.host.notes.normal(about, reason, message);
+        }
+    }
+
+    /// Looks at everything that makes the node well or ill, and tells what happened.
+    fn conditions(&mut self, now: i64) -> Vec<Condition> {
+        let trouble = self.sources.runtime.borrow().trouble.clone();
+        let fleet = self.sources.fleet.borrow_and_update().clone();
+        let (conditions, happenings) = self.conditions.look(&trouble, &fleet, now);
+        for Happening { warning, reason, message } in happenings {
+            self.note(warning, reason, message);
+        }
+        conditions
     }
 
     /// Tells the cloud how the node is, when that is news or due.
-    async fn tell(&mut self, facts: &HostFacts) {
+    async fn tell(&mut self) {
         if self.uid.is_none() {
             return;
         }
         let now = module_runtime::unix_millis();
-        let trouble = self.runtime.borrow().trouble.clone();
-        let since = match self.ready {
-            Some((was, since)) if was == trouble.is_empty() => since,
-            Some(_) | None => now,
-        };
-        self.ready = Some((trouble.is_empty(), since));
-        let mut status = self.status(facts);
-        let news = json!([status, trouble]);
-        if self.told.as_ref().is_some_and(|(told, at)| *told == news && now - at < REPORT) {
+        let conditions = self.conditions(now);
+        let due = self.told.as_ref().is_none_or(|told| now - told.at >= REPORT);
+        if due {
+            self.images.look(&self.host.runtime, self.host.config.max_images).await;
+        }
+        let mut status = self.status();
+        if self
+            .told
+            .as_ref()
+            .is_some_and(|told| told.status == status && told.conditions == conditions)
+            && !due
+        {
             return;
         }
-        status["conditions"] = self.conditions(since, now);
-        let order = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]
-            .map(|it| json!({"type": it}));
-        status["$setElementOrder/conditions"] = order.to_vec().into();
+        let news = Told { status: status.clone(), conditions, at: now };
+        let conditions = &news.conditions;
+        status["conditions"] = conditions.iter().map(|it| it.to_json(now)).collect();
+        status["$setElementOrder/conditions"] =
+            conditions.iter().map(|it| json!({"type": it.kind})).collect();
         let patch = json!({"status": status}).to_string();
         let resource = self.resource(Kind::NodePatch);
-        match self.store.tell(Operation::Patch, resource, Content::text(&patch)).await {
-            Ok(()) => self.told = Some((news, now)),
+        match self.host.store.tell(Operation::Patch, resource, Content::text(&patch)).await {
+            Ok(()) => self.told = Some(news),
             Err(error) => debug!("cannot tell the status of the node: {error}"),
         }
     }
@@ -339,7 +354,8 @@ impl Node {
     async fn renew(&mut self) -> Result<(), Lack> {
         let resource = object(LEASES, Kind::Lease, &self.name);
         if self.lease.is_none() {
-            match self.store.exchange(Operation::Query, resource.clone(), Content::NULL).await {
+            match self.host.store.exchange(Operation::Query, resource.clone(), Content::NULL).await
+            {
                 Ok(lease) => self.lease = Some(slim(lease)),
                 Err(Lack::NotFound) if self.leased => {
                     self.lost();
@@ -362,7 +378,7 @@ impl Node {
             "holderIdentity": self.name, "leaseDurationSeconds": LEASE, "renewTime": micros_now(),
         });
         let content = Content::from_raw(lease.to_string().into());
-        match self.store.exchange(operation, resource, content).await {
+        match self.host.store.exchange(operation, resource, content).await {
             Ok(lease) => (self.lease, self.leased) = (Some(slim(lease)), true),
             Err(Lack::NotFound) => self.lost(),
             Err(lack @ (Lack::Conflict | Lack::Exists)) => {
@@ -372,6 +388,22 @@ impl Node {
             Err(lack) => return Err(lack),
         }
         Ok(())
+    }
+}
+
+/// What was told of the node, but for the heartbeats.
+struct Told {
+    status: Value,
+    conditions: Vec<Condition>,
+    /// Unix milliseconds.
+    at: i64,
+}
+
+/// Waits until an address changes; for ever where the kernel does not tell.
+async fn changed(addresses: &mut std::io::Result<Addresses>) {
+    match addresses {
+        Ok(addresses) => addresses.changed().await,
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What happens to pods, in kubelet's words: taken down where it happens, and handed on to whoever
+//! What happens to pods and to the node, in kubelet's words: taken down where it happens, and handed on to whoever
 //! tells the cloud. Nobody waits for it: what does not fit is lost, as events may be.
 
 use tokio::sync::mpsc;
@@ -19,8 +19,11 @@ pub(crate) struct Note {
 }
 
 /// What a note is about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct About {
+    /// `Pod` or `Node`.
+    pub(crate) kind: &'static str,
+    /// Empty for a node.
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) uid: String,
@@ -33,11 +36,19 @@ impl About {
     pub(crate) fn pod(pod: &Pod) -> Self {
         let metadata = &pod.metadata;
         Self {
+            kind: "Pod",
             namespace: metadata.namespace.clone(),
             name: metadata.name.clone(),
             uid: metadata.uid.clone(),
             part: String::new(),
         }
+    }
+
+    /// Names a node. Its name stands for its uid, as kubelet has it: that is what `kubectl describe
+    /// node` looks for.
+    pub(crate) fn node(name: &str) -> Self {
+        let (name, uid) = (name.to_owned(), name.to_owned());
+        Self { kind: "Node", namespace: String::new(), name, uid, part: String::new() }
     }
 
     /// Names a container of a pod.

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::cri::words::ContainerState;
 use bench::{Bench, give, page, pod};
 use containerd::containerd;
+pub(crate) use containerd::may_use_the_kernel;
 
 #[tokio::test]
 async fn a_pod_runs_follows_its_config_map_survives_the_engine_and_goes() {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ipc_proto::lifeline::{MAX_REPORT, Start, ToModule, ToSupervisor};
+use ipc_proto::lifeline::{MAX_REPORT, Standing, Start, ToModule, ToSupervisor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::Signal;
+use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{info, warn};
 
@@ -50,6 +51,8 @@ pub struct Context {
     /// The report that the supervisor has not taken yet.
     report: Option<Box<[u8]>>,
     slow_until: Option<Instant>,
+    /// How all modules are, in edged.
+    fleet: watch::Sender<Vec<Standing>>,
     fate: Rc<Cell<Fate>>,
 }
 
@@ -74,7 +77,8 @@ impl Context {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let lifeline = Some(lifeline);
         let (report, slow_until) = (None, None);
-        Self { start, peers, inbox, lifeline, terminate, beat, report, slow_until, fate }
+        let fleet = watch::Sender::default();
+        Self { start, peers, inbox, lifeline, terminate, beat, report, slow_until, fleet, fate }
     }
 
     /// Parses the module's configuration.
@@ -96,6 +100,13 @@ impl Context {
     #[must_use]
     pub fn peers(&self) -> Peers {
         self.peers.clone()
+    }
+
+    /// Returns how all modules are, as the supervisor tells edged whenever that changes; empty
+    /// before the first word, and in other modules.
+    #[must_use]
+    pub fn fleet(&self) -> watch::Receiver<Vec<Standing>> {
+        self.fleet.subscribe()
     }
 
     /// Shows the operator what the module says of itself, in place of what it said before. The
@@ -190,6 +201,7 @@ impl Context {
             }
             (ToModule::Tap(_), None) => warn!("a tap came without its socket"),
             (ToModule::TapEnd, _) => self.peers.tap(None),
+            (ToModule::Fleet(standings), _) => drop(self.fleet.send_replace(standings)),
             (ToModule::Start(_), _) => warn!("the supervisor said start twice"),
         }
         false

@@ -2,6 +2,7 @@
 
 use ipc_proto::Module;
 use ipc_proto::control::{AgentState, ModuleState, ModuleStatus, Status};
+use ipc_proto::lifeline::{Standing, ToModule};
 
 use super::Reactor;
 use crate::child::{Cause, Phase};
@@ -43,6 +44,36 @@ impl Reactor {
             summary.push_str(&held.join(", "));
         }
         summary
+    }
+
+    /// Tells edged how all modules are, if that is news to its process: the cluster should see it. One
+    /// that takes nothing now is told at the next turn.
+    pub(super) fn tell_edged(&mut self) {
+        if self.module_state(Module::Edged) != ModuleState::Running {
+            self.told.clear();
+            return;
+        }
+        let standings: Vec<_> =
+            self.estate.fleet.enabled().iter().map(|module| self.standing(module)).collect();
+        if standings != self.told
+            && let Some(Ok(())) = self.send(Module::Edged, &ToModule::Fleet(standings.clone()))
+        {
+            self.told = standings;
+        }
+    }
+
+    fn standing(&self, module: Module) -> Standing {
+        let last = self.last_exits[module.index()].as_ref();
+        let restarts = self.estate.fleet.child(module).restarts();
+        Standing {
+            module,
+            state: self.module_state(module),
+            restarts,
+            // What is known of an end before this agent started is no news.
+            last_end: last
+                .filter(|_| restarts > 0 || self.module_state(module) != ModuleState::Running)
+                .map(|last| (last.reason.as_str().into(), last.at)),
+        }
     }
 
     fn state(&self) -> AgentState {

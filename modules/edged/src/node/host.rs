@@ -41,6 +41,12 @@ impl HostFacts {
             os: os_name(&release),
         }
     }
+
+    /// Looks again at what may change while the host runs.
+    pub(crate) fn look_again(&mut self, config: &Config) {
+        self.address = config.address.or_else(route_address);
+        self.disk = disk(config);
+    }
 }
 
 /// Returns the address that traffic to the outside leaves with. Nothing is sent.

@@ -30,6 +30,17 @@ pub(super) async fn containerd() -> Option<Containerd> {
     None
 }
 
+/// Tells whether a test may make network namespaces. Elsewhere it says so, and in CI it fails.
+pub(crate) fn may_use_the_kernel() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    assert!(root || !ci, "this test needs root's powers, and in CI it must run");
+    if !root {
+        eprintln!("skipped: this test needs root's powers");
+    }
+    root
+}
+
 impl Containerd {
     pub(super) fn path(&self) -> &Path {
         self.0.path()

@@ -2,6 +2,7 @@
 
 mod devices;
 mod dynamic;
+mod events;
 mod nodes;
 mod objects;
 mod pods;
@@ -228,7 +229,11 @@ fn request(call: &mut Call<'_>) -> Option<Answer> {
         (Kind::CertificateSigningRequest, Operation::Query) => {
             Some(objects::query_csr(call, &request))
         }
-        // Events are in the log; all else nobody answers.
+        (Kind::Event, Operation::Insert | Operation::Update | Operation::Patch) => {
+            events::take(call, operation, request);
+            None
+        }
+        // All else nobody answers.
         _ => None,
     }
 }

@@ -25,6 +25,17 @@ pub struct ImageStatusResponse {
     pub image: Option<Image>,
 }
 
+/// Asks which images are here.
+#[derive(Clone, PartialEq, Message)]
+pub struct ListImagesRequest {}
+
+/// The images that are here.
+#[derive(Clone, PartialEq, Message)]
+pub struct ListImagesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub images: Vec<Image>,
+}
+
 /// An image that is here.
 #[derive(Clone, PartialEq, Message)]
 pub struct Image {
