@@ -6,9 +6,11 @@
 pub mod binaries;
 pub mod cloud;
 pub mod control;
+pub mod cri;
 pub mod hostile;
 pub mod mosquitto;
 pub mod operator;
+pub mod pods;
 pub mod privilege;
 pub mod process;
 mod setup;

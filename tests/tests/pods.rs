@@ -1,0 +1,69 @@
+//! Pods from the cloud to the container and back, with everything real: the shipped agent, a
+//! containerd, and a cloud.
+
+use anyhow::{Context, Result, ensure};
+use edgecore_tests::rig::pods::{LONG, Node, page, pod};
+use edgecore_tests::rig::wait_until;
+use serde_json::{Value, json};
+
+/// A web server whose pages are a config map, a secret, a token and the pod's own name.
+fn web() -> Value {
+    pod(
+        "web",
+        json!({
+            "serviceAccountName": "default",
+            "volumes": [{"name": "pages", "projected": {"sources": [
+                {"configMap": {"name": "pages"}},
+                {"secret": {"name": "login", "items": [{"key": "password", "path": "password"}]}},
+                {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+                {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+            ]}}],
+            "containers": [{
+                "name": "httpd",
+                "command": ["httpd", "-f", "-p", "80", "-h", "/www"],
+                "volumeMounts": [{"name": "pages", "mountPath": "/www"}],
+                "readinessProbe": {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 1},
+            }],
+        }),
+    )
+}
+
+fn pages(index: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "pages", "namespace": "default"}, "data": {"index.html": index},
+    })
+}
+
+fn login() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"name": "login", "namespace": "default"}, "data": {"password": "aHVzaA=="},
+    })
+}
+
+#[test]
+fn a_pod_of_the_cloud_serves_what_the_cloud_gave_it_and_goes() -> Result<()> {
+    let Some(node) = Node::start()? else { return Ok(()) };
+    node.apply(pages("one"))?;
+    node.apply(login())?;
+    node.apply(web())?;
+    let status = node.wait_pod_ready("web")?;
+    assert_eq!(status["phase"], "Running");
+    let ip = status["podIP"].as_str().context("no address")?;
+    assert_eq!(page(ip, "/"), "one");
+    assert_eq!(page(ip, "/password"), "hush");
+    assert_eq!(page(ip, "/name"), "web");
+    let token = page(ip, "/token");
+    ensure!(token.split('.').count() == 3, "no token: {token:?}");
+
+    node.apply(pages("two"))?;
+    wait_until("the page changes", LONG, || page(ip, "/") == "two")
+        .with_context(|| node.evidence())?;
+    let later = node.wait_pod_ready("web")?;
+    assert_eq!(later["containerStatuses"], status["containerStatuses"], "it was touched");
+
+    node.delete("web")?;
+    node.wait_pod_gone("web")?;
+    node.wait_until_clean()
+}
