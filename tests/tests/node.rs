@@ -39,16 +39,10 @@ fn events(cloud: &Cloud) -> Result<Vec<Value>> {
     Ok(all.into_iter().filter(|it| it["involvedObject"]["kind"] == "Node").collect())
 }
 
-fn lease(cloud: &Cloud) -> Option<Value> {
-    let path = format!("kube-node-lease/lease/{NODE}");
-    cloud.with(|cloud| async move { cloud.object(&path).await }).ok().flatten()
-}
-
 /// Waits until the lease was renewed after `last`, and returns when.
 fn renewal(cloud: &Cloud, last: Option<OffsetDateTime>) -> Result<OffsetDateTime> {
     wait_for("the lease is renewed", SOON, || {
-        let renewed = lease(cloud)?["spec"]["renewTime"].as_str()?.to_owned();
-        let renewed = OffsetDateTime::parse(&renewed, &Rfc3339).ok()?;
+        let renewed = OffsetDateTime::parse(&cloud.lease().ok()??, &Rfc3339).ok()?;
         last.is_none_or(|last| renewed > last).then_some(renewed)
     })
 }

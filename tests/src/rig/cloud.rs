@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use minicloud::{Config, Minicloud};
@@ -15,6 +15,9 @@ use super::{SOON, Setup};
 
 /// The node's name.
 pub const NODE: &str = "edge1";
+
+/// How long a renewal may take, the longest absence of the cloud in it.
+const LEASE: Duration = Duration::from_secs(60);
 
 /// The cloud; it ends when dropped.
 #[derive(Debug)]
@@ -88,6 +91,25 @@ impl Cloud {
         Ok(sessions.iter().find(|session| session.node == NODE).map_or(0, |it| it.session))
     }
 
+    /// Returns when the node's lease was renewed last, as the lease says it.
+    ///
+    /// # Errors
+    /// When the cloud has ended.
+    pub fn lease(&self) -> Result<Option<String>> {
+        self.with(|cloud| async move { cloud.look(renewal).await })
+    }
+
+    /// Waits for a renewal of the node's lease that is not the one of `last`, and notes when it came.
+    pub fn next_lease(&self, last: Option<String>) -> Begun<Instant> {
+        self.begin(move |cloud| async move {
+            let came = move |cloud: &minicloud::core::Cloud, _| {
+                renewal(cloud).is_some_and(|renewed| Some(renewed) != last)
+            };
+            cloud.wait_for(LEASE, came).await.context("the lease is not renewed")?;
+            Ok(Instant::now())
+        })
+    }
+
     /// Waits for a session of the node later than the one numbered `last`, and notes when it began.
     pub fn next_session(&self, last: u64) -> Begun<Instant> {
         self.begin(move |cloud| async move {
@@ -98,6 +120,12 @@ impl Cloud {
             Ok(Instant::now())
         })
     }
+}
+
+fn renewal(cloud: &minicloud::core::Cloud) -> Option<String> {
+    let mut leases = cloud.cluster().of_kind("lease");
+    let (_, lease) = leases.find(|(key, _)| key.name() == NODE)?;
+    Some(lease["spec"]["renewTime"].as_str()?.to_owned())
 }
 
 /// What goes on in the cloud's thread, also when nobody waits for it.
