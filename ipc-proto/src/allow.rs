@@ -31,6 +31,8 @@ enum About {
     Tasks,
     /// Texts that are the receiver's own business: topics, ports and paths, its own rows.
     Texts,
+    /// What servicebus sends up: requests about a URL, and answers about nothing.
+    Calls,
     /// Requests to the Kubernetes API, whose resource is the word `null` or an application's path.
     Applications,
 }
@@ -51,6 +53,7 @@ impl About {
             Self::ClusterCa => matches!(resource, Resource::KubernetesCa),
             Self::Tasks => matches!(resource, Resource::Task(_)),
             Self::Texts => matches!(resource, Resource::Text(_)),
+            Self::Calls => matches!(resource, Resource::Text(_) | Resource::None),
             Self::Applications => {
                 matches!(resource, Resource::Text(_) | Resource::Object { .. } | Resource::None)
             }
@@ -157,7 +160,7 @@ const RULES: &[Rule] = &[
     Rule(Eventbus, Devicetwin, &[Op::Update, Op::Get], About::Devices),
     Rule(Eventbus, Devicetwin, &[Op::Message], About::Texts),
     Rule(Eventbus, Metamanager, KEEP, About::Texts),
-    Rule(Servicebus, Edgehub, UPLOAD, About::Texts),
+    Rule(Servicebus, Edgehub, UPLOAD, About::Calls),
     Rule(Servicebus, Metamanager, UPLOAD, About::Texts),
     Rule(Servicebus, Metamanager, KEEP, About::Texts),
     Rule(Taskmanager, Edgehub, JOB, About::Tasks),

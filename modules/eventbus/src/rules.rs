@@ -1,17 +1,9 @@
 //! The topics of the cloud's rules, in the database: `sub_topics`, which the Go edgecore reads too.
 
-use std::time::Duration;
-
 use ipc_proto::{Content, Group, Module, Operation, Resource};
-use module_runtime::{Delivery, Peers, RequestError};
+use module_runtime::{Delivery, Peers};
 use tokio::sync::mpsc;
 use tracing::warn;
-
-/// How long the store may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long to wait before it is asked again.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// What the store is to do.
 #[derive(Debug)]
@@ -71,17 +63,10 @@ pub(crate) async fn serve(
 
 /// Asks the store until it answers; nothing when it never will.
 async fn ask(peers: &Peers, operation: Operation, topic: &str) -> Option<Delivery> {
-    loop {
+    let make = |peers: &Peers| {
         let resource = Resource::Text(topic.into());
-        let message = peers.message(Group::User, operation.clone(), resource, Content::NULL);
-        match peers.request(Module::Metamanager, message, PATIENCE).await {
-            Ok(answer) => return Some(answer),
-            Err(RequestError::TimedOut { .. } | RequestError::PeerDied { .. }) => {}
-            Err(error) => {
-                warn!("the store does not keep the topics of rules: {error}");
-                return None;
-            }
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
+        peers.message(Group::User, operation.clone(), resource, Content::NULL)
+    };
+    let answered = peers.insist(Module::Metamanager, make).await;
+    answered.inspect_err(|error| warn!("the store does not keep the topics of rules: {error}")).ok()
 }

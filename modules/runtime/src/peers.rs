@@ -10,6 +10,7 @@ mod handshake;
 #[cfg(test)]
 mod histories;
 mod inbound;
+mod insist;
 mod lanes;
 mod link;
 mod queue;
