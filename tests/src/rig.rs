@@ -16,6 +16,7 @@ pub mod process;
 mod setup;
 mod snapshot;
 mod wait;
+pub mod web;
 
 use std::fs;
 use std::path::PathBuf;

@@ -20,6 +20,8 @@ pub struct Config {
     pub https: SocketAddr,
     /// Where tests look and steer; a loopback address. `None`: nowhere.
     pub control: Option<SocketAddr>,
+    /// Where the router takes calls. `None`: nowhere, and uploads go to no endpoint.
+    pub router: Option<SocketAddr>,
     /// Names and addresses that the servers' certificate is for, beside the loopback's.
     pub names: Vec<String>,
     /// Whether a connection must have the certificate of its own node. One that has not stays
@@ -48,6 +50,7 @@ impl Default for Config {
             hub: anywhere,
             https: anywhere,
             control: None,
+            router: None,
             names: Vec::new(),
             authorize: false,
             times: Hub::default(),

@@ -14,6 +14,7 @@ pub mod kinds;
 mod merge;
 pub mod nodes;
 pub mod received;
+pub mod router;
 pub mod status;
 mod upstream;
 

@@ -22,6 +22,7 @@ pub mod manifests;
 mod minicloud;
 mod owner;
 pub mod pki;
+mod router;
 mod shared;
 mod store;
 mod time;

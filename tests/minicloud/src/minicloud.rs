@@ -31,7 +31,7 @@ use crate::owner::{COMMAND_QUEUE, Command, Conditions, Owner, Ports};
 use crate::pki::Authority;
 use crate::shared::Shared;
 use crate::store::Store;
-use crate::{control, https, manifests, token};
+use crate::{control, https, manifests, router, token};
 
 /// How often a condition that time alone can make true is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -44,6 +44,7 @@ pub struct Minicloud {
     hub: SocketAddr,
     https: SocketAddr,
     control: Option<SocketAddr>,
+    router: Option<SocketAddr>,
     #[cfg(feature = "quic")]
     quic: SocketAddr,
     /// Aborted when dropped.
@@ -150,6 +151,10 @@ impl Minicloud {
                 drop(steady);
             });
         }
+        let router = match config.router {
+            Some(address) => Some(Self::listen_router(address, &shared, &turns, &mut tasks).await?),
+            None => None,
+        };
         if let Some(folder) = &config.manifests {
             tasks.spawn(manifests::follow(folder.clone(), shared.clone()));
         }
@@ -159,10 +164,26 @@ impl Minicloud {
             hub,
             https,
             control,
+            router,
             #[cfg(feature = "quic")]
             quic,
             tasks,
         })
+    }
+
+    async fn listen_router(
+        address: SocketAddr,
+        shared: &Shared,
+        turns: &watch::Receiver<u64>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<SocketAddr> {
+        let (address, listener) = bind(address).await?;
+        let (with, when) = (shared.clone(), turns.clone());
+        tasks.spawn(listen(listener, shared.conditions.clone(), move |stream| {
+            router::serve(stream, with.clone(), when.clone())
+        }));
+        tasks.spawn(router::forward(shared.clone(), turns.clone()));
+        Ok(address)
     }
 
     /// Returns where nodes connect.
@@ -188,6 +209,12 @@ impl Minicloud {
     #[must_use]
     pub const fn control(&self) -> Option<SocketAddr> {
         self.control
+    }
+
+    /// Returns where the router takes calls.
+    #[must_use]
+    pub const fn router(&self) -> Option<SocketAddr> {
+        self.router
     }
 
     /// Returns a fresh bootstrap token.

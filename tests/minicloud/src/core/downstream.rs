@@ -29,6 +29,7 @@ pub(super) fn notices(cluster: &Cluster, change: &Change) -> Vec<Notice> {
         "configmap" | "secret" => about_config(cluster, change),
         "device" => about_device(cluster, change),
         "devicemodel" => about_model(cluster, change),
+        "rule" => super::router::about_rule(cluster, change),
         "serviceaccountaccess" => about_access(change),
         _ => Vec::new(),
     }
