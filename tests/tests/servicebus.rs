@@ -51,7 +51,7 @@ impl Place {
         Ok(())
     }
 
-    fn endpoint(&self, name: &str, kind: &str, properties: Value) -> Result<()> {
+    fn endpoint(&self, name: &str, kind: &str, properties: &Value) -> Result<()> {
         self.apply(json!({
             "apiVersion": "rules.kubeedge.io/v1", "kind": "RuleEndpoint",
             "metadata": {"name": name, "namespace": "default"},
@@ -59,7 +59,7 @@ impl Place {
         }))
     }
 
-    fn rule(&self, name: &str, spec: Value) -> Result<()> {
+    fn rule(&self, name: &str, spec: &Value) -> Result<()> {
         self.apply(json!({
             "apiVersion": "rules.kubeedge.io/v1", "kind": "Rule",
             "metadata": {"name": name, "namespace": "default"}, "spec": spec,
@@ -68,12 +68,12 @@ impl Place {
 
     /// Makes rules by which `/source/…` in the cloud is `/target/…` of a service of the node.
     fn serve(&self, service: u16) -> Result<()> {
-        self.endpoint("rest", "rest", json!({}))?;
+        self.endpoint("rest", "rest", &json!({}))?;
         let name = format!("service-{service}");
-        self.endpoint(&name, "servicebus", json!({"service_port": service.to_string()}))?;
+        self.endpoint(&name, "servicebus", &json!({"service_port": service.to_string()}))?;
         self.rule(
             &format!("r-{service}"),
-            json!({
+            &json!({
                 "source": "rest", "sourceResource": {"path": format!("/source{service}")},
                 "target": name, "targetResource": {"path": "/target"},
             }),
@@ -82,11 +82,11 @@ impl Place {
 
     /// Makes a rule by which applications of the node may call `url`.
     fn allow(&self, name: &str, url: &str) -> Result<()> {
-        self.endpoint("rest", "rest", json!({}))?;
-        self.endpoint("bus", "servicebus", json!({"service_port": "1"}))?;
+        self.endpoint("rest", "rest", &json!({}))?;
+        self.endpoint("bus", "servicebus", &json!({"service_port": "1"}))?;
         self.rule(
             name,
-            json!({
+            &json!({
                 "source": "bus", "sourceResource": {"target_url": url, "node_name": NODE},
                 "target": "rest", "targetResource": {"resource": url},
             }),
