@@ -161,7 +161,7 @@ pub(crate) mod tests {
         Config {
             node: "edge1".into(),
             faults: false,
-            beat_interval: 2000,
+            beat_interval: 3000,
             policy: Policy {
                 patience: 10_000,
                 ready_timeout: 10_000,

@@ -164,7 +164,7 @@ fn assemble(
         powers: host.powers,
         not_in_force: Vec::new(),
         wall: Wall::new(),
-        told: Vec::new(),
+        told: None,
     };
     reactor.take_stock(host.not_in_force, said);
     reactor.admit_diallers();

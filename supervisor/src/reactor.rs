@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use ipc_proto::Module;
 use ipc_proto::control::LastExit;
-use ipc_proto::lifeline::{Confinement, MAX_REPORT, Standing, ToSupervisor};
+use ipc_proto::lifeline::{Confinement, MAX_REPORT, ToSupervisor};
 use ipc_proto::tap::Filter;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -34,6 +34,7 @@ use crate::sockets::Sockets;
 use crate::{Options, evidence, logfile, say};
 
 pub(crate) use inheritance::adopt;
+pub(crate) use status::Outline;
 
 /// Records that one module gets a hearing for in one turn, so that a chatterbox delays nobody.
 const MAX_RECORDS: usize = 32;
@@ -58,8 +59,8 @@ pub(crate) struct Reactor {
     /// How each module ended last, also where the disk has no room for it; by [`Module::index`].
     pub(crate) last_exits: [Option<LastExit>; Module::COUNT],
     pub(crate) wall: Wall,
-    /// How edged was told last that all modules are.
-    pub(crate) told: Vec<Standing>,
+    /// How all modules were when it was told last.
+    pub(crate) told: Option<Outline>,
 }
 
 /// What outlives an image of the supervisor: a reload hands all of it on.
@@ -119,8 +120,7 @@ impl Reactor {
             if self.estate.fleet.settled() {
                 self.notify.ready();
             }
-            self.notify.status(self.summary());
-            self.tell_edged();
+            self.tell_changes();
         }
         if let Some(groups) = &self.groups {
             Module::ALL.into_iter().for_each(|module| groups.remove(module));

@@ -104,7 +104,7 @@ fn policy<'v>(get: &impl Fn(&str) -> Option<&'v Value>, reader: &mut Reader<'_>)
     let beat = reader.table(&place, get("beat"), &["interval", "patience"]);
     let value = |key: &str| beat.and_then(|table| table.get(key));
     let interval = reader.duration(&place.key("interval"), value("interval"), 1..=DAY);
-    let interval = interval.unwrap_or(2000);
+    let interval = interval.unwrap_or(3000);
     let least = interval.saturating_mul(2);
     let patience = reader.duration(&place.key("patience"), value("patience"), least..=DAY);
 

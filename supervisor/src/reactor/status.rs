@@ -8,6 +8,9 @@ use super::Reactor;
 use crate::child::{Cause, Phase};
 use crate::clock;
 
+/// State and restarts of each module, by [`Module::index`].
+pub(crate) type Outline = [(ModuleState, u32); Module::COUNT];
+
 impl Reactor {
     /// Returns the state of everything.
     pub(super) fn status(&mut self) -> Status {
@@ -46,20 +49,22 @@ impl Reactor {
         summary
     }
 
-    /// Tells edged how all modules are, if that is news to its process: the cluster should see it. One
-    /// that takes nothing now is told at the next turn.
-    pub(super) fn tell_edged(&mut self) {
-        if self.module_state(Module::Edged) != ModuleState::Running {
-            self.told.clear();
+    /// Tells the service manager and edged how all modules are, if that is news: most turns bring
+    /// beats alone. An edged that takes nothing now is told at the next turn.
+    pub(super) fn tell_changes(&mut self) {
+        let outline = Module::ALL.map(|module| {
+            (self.module_state(module), self.estate.fleet.child(module).restarts())
+        });
+        if self.told == Some(outline) {
             return;
         }
-        let standings: Vec<_> =
-            self.estate.fleet.enabled().iter().map(|module| self.standing(module)).collect();
-        if standings != self.told
-            && let Some(Ok(())) = self.send(Module::Edged, &ToModule::Fleet(standings.clone()))
-        {
-            self.told = standings;
-        }
+        self.notify.status(self.summary());
+        let heard = self.module_state(Module::Edged) != ModuleState::Running || {
+            let all = self.estate.fleet.enabled().iter().map(|module| self.standing(module));
+            let record = ToModule::Fleet(all.collect());
+            matches!(self.send(Module::Edged, &record), Some(Ok(())))
+        };
+        self.told = heard.then_some(outline);
     }
 
     fn standing(&self, module: Module) -> Standing {
