@@ -125,12 +125,12 @@ pub(crate) fn credentials(secret: &Entries, image: &str) -> Vec<AuthConfig> {
         (None, None) => BTreeMap::new(),
     };
     let repository = repository(image);
-    let places = auths.into_iter().map(|(server, login)| (place(&server), server, login));
-    let mut chosen: Vec<_> = places.filter(|(place, ..)| fits(place, &repository)).collect();
+    let places = auths.into_iter().map(|(server, login)| (place(&server), login));
+    let mut chosen: Vec<_> = places.filter(|(place, _)| fits(place, &repository)).collect();
     chosen.sort_by(|one, other| other.0.cmp(&one.0));
     chosen
         .into_iter()
-        .filter_map(|(_, server, login)| {
+        .filter_map(|(_, login)| {
             let decoded = BASE64.decode(login.auth.as_bytes()).ok();
             let pair = decoded.and_then(|pair| String::from_utf8(pair).ok());
             let pair = pair.and_then(|pair| {
@@ -138,12 +138,9 @@ pub(crate) fn credentials(secret: &Entries, image: &str) -> Vec<AuthConfig> {
             });
             let (username, password) = pair.unwrap_or((login.username, login.password));
             let known = !username.is_empty();
-            known.then(|| AuthConfig {
-                username,
-                password,
-                server_address: server,
-                ..AuthConfig::default()
-            })
+            // They were chosen for this image: the runtime need not check the place again, which it
+            // reads as a URL.
+            known.then(|| AuthConfig { username, password, ..AuthConfig::default() })
         })
         .collect()
 }

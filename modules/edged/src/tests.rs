@@ -4,6 +4,7 @@
 mod bench;
 mod containerd;
 mod fake;
+mod images;
 mod life;
 mod probes;
 mod runtimes;
