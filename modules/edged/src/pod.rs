@@ -2,6 +2,8 @@
 //! ([`plan`]), and how their parts are named ([`names`]).
 
 pub(crate) mod backoff;
+#[cfg(test)]
+mod hostile;
 pub(crate) mod make;
 pub(crate) mod names;
 pub(crate) mod plan;

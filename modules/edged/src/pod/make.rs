@@ -5,7 +5,7 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::names;
 use super::spec::{Container, Pod, Profile, Quantity, Security};
@@ -255,7 +255,8 @@ fn resources(pod: &Pod, container: &Container, memory: i64) -> w::LinuxContainer
     let lists = &container.resources;
     let limit = |key: &str| lists.limits.get(key).copied();
     let request = |key: &str| lists.requests.get(key).copied().or_else(|| limit(key));
-    let shares = request("cpu").map_or(2, |cpu| (cpu.milli() * 1024 / 1000).clamp(2, 262_144));
+    let shares =
+        request("cpu").map_or(2, |cpu| (cpu.milli().saturating_mul(1024) / 1000).clamp(2, 262_144));
     let quota = limit("cpu").map(Quantity::milli).filter(|milli| *milli > 0);
     let adjusted = match quality(pod) {
         Quality::Guaranteed => -997,
@@ -268,7 +269,7 @@ fn resources(pod: &Pod, container: &Container, memory: i64) -> w::LinuxContainer
     };
     w::LinuxContainerResources {
         cpu_period: quota.map_or(0, |_| PERIOD),
-        cpu_quota: quota.map_or(0, |milli| (milli * PERIOD / 1000).max(1000)),
+        cpu_quota: quota.map_or(0, |milli| (milli.saturating_mul(PERIOD) / 1000).max(1000)),
         cpu_shares: shares,
         memory_limit_in_bytes: limit("memory").map_or(0, Quantity::units),
         oom_score_adj: adjusted,
@@ -281,7 +282,10 @@ fn profile(profile: Option<&Profile>, settings: &Settings<'_>) -> w::SecurityPro
         Some("Localhost") => {
             let file = profile.and_then(|profile| profile.localhost_profile.as_deref());
             let root = settings.root.unwrap_or(Path::new("/")).join("seccomp");
-            let path = root.join(file.unwrap_or_default());
+            // Whatever the pod says, the profile is one of this node's.
+            let inside = |part: &Component<'_>| matches!(part, Component::Normal(_));
+            let file = Path::new(file.unwrap_or_default()).components().filter(inside);
+            let path = root.join(file.collect::<PathBuf>());
             (w::ProfileType::Localhost, path.display().to_string())
         }
         None if settings.seccomp_default => (w::ProfileType::RuntimeDefault, String::new()),
