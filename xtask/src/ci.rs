@@ -42,6 +42,9 @@ const FUZZ_ROUNDS: u32 = 10_000;
 /// The fault run of the chaos step; its seed is fixed so that a failure can be run again.
 const CHAOS: [&str; 4] = ["--seconds", "20", "--seed", "1"];
 
+/// The same among pods.
+const CHAOS_PODS: [&str; 6] = ["--seconds", "40", "--seed", "1", "--pods", "20"];
+
 /// Runs the steps that the arguments name, or all.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let (options, names): (Vec<_>, Vec<_>) =
@@ -180,6 +183,7 @@ fn budgets(workspace: &Workspace) -> Result<Note> {
 
 fn chaos(workspace: &Workspace) -> Result<Note> {
     workspace.run_tests_program("chaos", &CHAOS.map(str::to_owned))?;
+    workspace.run_tests_program("chaos", &CHAOS_PODS.map(str::to_owned))?;
     Ok(None)
 }
 

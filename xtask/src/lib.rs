@@ -20,8 +20,9 @@ const HELP: &str = "\
 cargo xtask: the project's own commands
 
   cargo xtask demo [--stay]
-      Starts a node in a temporary folder, breaks its modules one after another and shows that
-      the others never notice. With --stay the node then runs on until Ctrl-C.
+      Starts a cloud, a private containerd and a node in temporary folders, runs a pod through
+      them, breaks the node's modules one after another and shows that neither the others nor
+      the pod notice. With --stay the node then runs on until Ctrl-C.
   cargo xtask ci [--install] [STEP...]
       Runs everything that must hold before a change goes in, or only the steps named. Stops at
       the first failure. Debian packages that are missing are installed as root with --install,
@@ -29,8 +30,9 @@ cargo xtask: the project's own commands
       install, fmt, clippy, build, test, quic, doc, deny, fuzz, units, budgets, chaos
   cargo xtask bench [ARGUMENT...]
       Measures round trips, throughput, recovery, memory, the cloud link and the store.
-  cargo xtask chaos [--seconds N] [--seed S]
-      Kills modules at random under load; fails if a message is lost.
+  cargo xtask chaos [--seconds N] [--seed S] [--pods N]
+      Kills modules at random under load; fails if a message is lost. With --pods it kills edged
+      every second while so many pods come and go; fails if one is restarted or something leaks.
 
 Exit code: 0 done, 1 failed, 2 usage.";
 
