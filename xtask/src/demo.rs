@@ -1,18 +1,24 @@
-//! The demonstration: a node in a temporary folder whose modules are broken one after another,
-//! while the kernel's process ids show that the others never notice.
+//! The demonstration: a node in a temporary folder that runs a pod of a cloud's, and whose modules
+//! are broken one after another, while process ids and the pod's page show that nothing else notices.
 
+mod cloud;
 mod interrupt;
 mod node;
+mod pod;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::Usage;
+use private_containerd::{Containerd, Lack};
+
 use crate::screen::Screen;
 use crate::workspace::Workspace;
+use crate::{Usage, install};
+use cloud::Cloud;
 use interrupt::{Interrupt, Interrupted};
 use node::{Node, Seen};
+use pod::Pod;
 
 /// Time to read what was just shown.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -54,46 +60,105 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         [option] if option == "--stay" => true,
         [other, ..] => bail!(Usage(format!("unknown argument '{other}', expected --stay"))),
     };
-    workspace.screen.heading("build what is shipped");
+    let screen = workspace.screen;
+    screen.heading("build what is shipped, and a cloud");
     workspace.build_shipped()?;
+    workspace.run(&mut workspace.cargo("build --release --package minicloud"))?;
+    let containerd = containerd(workspace)?;
     let interrupt = Interrupt::listen()?;
-    let node = Node::start(&workspace.release())?;
-    let told = tell(workspace.screen, &node, &interrupt, stay);
-    let ended = end(workspace.screen, node);
+    let folder = tempfile::tempdir().context("cannot make a folder for the cloud")?;
+    let cloud = Cloud::start(&workspace.release().join("minicloud"), folder.path())?;
+    let pods = containerd.as_ref().map(Containerd::path);
+    let node = Node::start(&workspace.release(), &cloud, pods)?;
+    let stage = Stage { screen, cloud, containerd, node, interrupt };
+    let told = stage.tell(stay);
+    let ended = end(screen, stage.node);
     match told {
         Err(error) if error.is::<Interrupted>() => ended,
         told => told.and(ended),
     }?;
-    what_next(workspace.screen);
+    what_next(screen);
     Ok(())
 }
 
-fn tell(screen: Screen, node: &Node, interrupt: &Interrupt, stay: bool) -> Result<()> {
-    screen.heading("the node starts: a supervisor and ten modules, a process each");
-    screen.command(node.command_line());
-    let begin = Instant::now();
-    let all_run = |seen: &[Seen]| seen.iter().all(Seen::runs);
-    let mut seen = wait(node, interrupt, "all modules to run", all_run)?;
-    screen.line(&format!("all ten run after {}\n", shown(begin.elapsed())));
-    show(screen, node, &["status"])?;
-    for (number, scene) in (1..).zip(&SCENES) {
+/// Starts a containerd of the demonstration's own; installs what that needs where it can, and says
+/// what is missing where it cannot.
+fn containerd(workspace: &Workspace) -> Result<Option<Containerd>> {
+    let screen = workspace.screen;
+    screen.heading("a private containerd; the host's own is not touched");
+    let lacks_program = |lack: &Lack| matches!(lack, Lack::Program(..));
+    let mut lacks = private_containerd::lacks();
+    if lacks.iter().any(lacks_program) && !lacks.contains(&Lack::Root) {
+        install::packages(workspace)?;
+        lacks = private_containerd::lacks();
+    }
+    if !lacks.is_empty() {
+        for lack in lacks {
+            screen.line(&screen.bad(&format!("this machine lacks {lack}")));
+        }
+        screen.line("the demonstration goes on without a pod");
+        return Ok(None);
+    }
+    let containerd = Containerd::start()?;
+    screen.line(&format!("it listens on {}", containerd.socket().display()));
+    Ok(Some(containerd))
+}
+
+/// All that takes part.
+struct Stage {
+    screen: Screen,
+    cloud: Cloud,
+    containerd: Option<Containerd>,
+    node: Node,
+    interrupt: Interrupt,
+}
+
+impl Stage {
+    fn tell(&self, stay: bool) -> Result<()> {
+        let Self { screen, cloud, containerd, node, interrupt } = self;
+        screen.heading("the node starts: a supervisor and ten modules, a process each");
+        screen.command(node.command_line());
+        let begin = Instant::now();
+        let all_run = |seen: &[Seen]| seen.iter().all(Seen::runs);
+        let seen = wait(node, interrupt, "all modules to run", all_run)?;
+        screen.line(&format!("all ten run after {}\n", shown(begin.elapsed())));
+        show(*screen, node, &["status"])?;
+        let pod = match containerd {
+            Some(_) => Some(pod::deploy(*screen, cloud, node, interrupt)?),
+            None => None,
+        };
+        self.break_modules(seen, pod.as_ref())?;
         interrupt.pause(PAUSE)?;
-        screen.heading(&format!("{number}. {}", scene.heading));
-        let after = play(screen, node, interrupt, scene, &seen)?;
-        seen = others_never_noticed(screen, scene, &seen, after)?;
+        screen.heading("what the operator sees");
+        show(*screen, node, &["status"])?;
+        screen.line("");
+        show(*screen, node, &["status", "eventbus"])?;
+        if stay {
+            screen.heading("the node stays until Ctrl-C; in another terminal:");
+            screen.line(&format!("  {} status -w", node.edgectl_line()));
+            screen.line(&format!("  {} tap", node.edgectl_line()));
+            screen.line(&format!("  curl http://{}/objects?kind=pod", cloud.control));
+            interrupt.wait()?;
+        }
+        match containerd {
+            Some(containerd) => pod::delete(*screen, (cloud, containerd), node, interrupt),
+            None => Ok(()),
+        }
     }
-    interrupt.pause(PAUSE)?;
-    screen.heading("what the operator sees");
-    show(screen, node, &["status"])?;
-    screen.line("");
-    show(screen, node, &["status", "eventbus"])?;
-    if stay {
-        screen.heading("the node stays until Ctrl-C; in another terminal:");
-        screen.line(&format!("  {} status -w", node.edgectl_line()));
-        screen.line(&format!("  {} tap", node.edgectl_line()));
-        interrupt.wait()?;
+
+    fn break_modules(&self, mut seen: Vec<Seen>, pod: Option<&Pod>) -> Result<()> {
+        let Self { screen, cloud, node, interrupt, .. } = self;
+        for (number, scene) in (1..).zip(&SCENES) {
+            interrupt.pause(PAUSE)?;
+            screen.heading(&format!("{number}. {}", scene.heading));
+            let after = play(*screen, node, interrupt, scene, &seen)?;
+            seen = others_never_noticed(*screen, scene, &seen, after)?;
+            if let Some(pod) = pod {
+                pod::untouched(*screen, cloud, pod)?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Breaks one module and waits until it is back.

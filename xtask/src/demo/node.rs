@@ -12,6 +12,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 
+use super::cloud::Cloud;
+
+/// The node's name.
+pub(super) const NAME: &str = "demo";
+
 /// Short patience, so that a frozen module is found while the user looks, and faults allowed.
 const SUPERVISOR_YAML: &str = "\
 faults: true
@@ -44,15 +49,16 @@ modules:
     tlsCaFile: @FOLDER@/certs/rootCA.crt
     tlsCertFile: @FOLDER@/certs/server.crt
     tlsPrivateKeyFile: @FOLDER@/certs/server.key
-    httpServer: https://127.0.0.1:10002
-    websocket: { server: 127.0.0.1:10000 }
+    httpServer: https://@HTTPS@
+    websocket: { server: @HUB@ }
+    token: @TOKEN@
   edged:
-    hostnameOverride: demo
-    rootDirectory: @FOLDER@/kubelet
+    hostnameOverride: @NAME@
+    rootDirectory: @PODS@/kubelet
     tailoredKubeletConfig:
-      containerRuntimeEndpoint: unix://@FOLDER@/containerd.sock
-      imageServiceEndpoint: unix://@FOLDER@/containerd.sock
-      podLogsDir: @FOLDER@/pods
+      containerRuntimeEndpoint: unix://@PODS@/c.sock
+      imageServiceEndpoint: unix://@PODS@/c.sock
+      podLogsDir: @PODS@/pods
       staticPodPath: @FOLDER@/manifests
 ";
 
@@ -100,21 +106,33 @@ impl Seen {
 }
 
 impl Node {
-    /// Starts the agent of the programs in `release`.
-    pub(super) fn start(release: &Path) -> Result<Self> {
+    /// Starts the agent of the programs in `release`, which is to join this cloud. What pods have is
+    /// in `pods`, also their runtime's socket; nothing where there is none.
+    pub(super) fn start(release: &Path, cloud: &Cloud, pods: Option<&Path>) -> Result<Self> {
         let folder = env::temp_dir().join(format!("edgecore-demo-{}", process::id()));
         fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let started = Self::start_in(&folder, release);
+        let places = [
+            ("@FOLDER@", folder.to_string_lossy()),
+            ("@PODS@", pods.unwrap_or(&folder).to_string_lossy()),
+            ("@HUB@", cloud.hub.as_str().into()),
+            ("@HTTPS@", cloud.https.as_str().into()),
+            ("@TOKEN@", cloud.token.as_str().into()),
+            ("@NAME@", NAME.into()),
+        ];
+        let edgecore = places
+            .iter()
+            .fold(EDGECORE_YAML.to_owned(), |text, (place, value)| text.replace(place, value));
+        let started = Self::start_in(&folder, release, &edgecore);
         if started.is_err() {
             remove(&folder);
         }
         started
     }
 
-    fn start_in(folder: &Path, release: &Path) -> Result<Self> {
+    fn start_in(folder: &Path, release: &Path, edgecore: &str) -> Result<Self> {
         let config = folder.join("edgecore.yaml");
         let supervisor_config = folder.join("supervisor.yaml");
-        fs::write(&config, EDGECORE_YAML.replace("@FOLDER@", &folder.to_string_lossy()))?;
+        fs::write(&config, edgecore)?;
         fs::write(&supervisor_config, SUPERVISOR_YAML)?;
         let mut command = Command::new(release.join("edgecore"));
         command
