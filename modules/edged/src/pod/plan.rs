@@ -375,13 +375,21 @@ impl Planner<'_> {
         true
     }
 
-    /// Starts a container if its pause is over.
+    /// Starts a container if its pause is over. One that was made and never started, because its
+    /// maker died between the two, goes first: what it was told may be out of date, and counting it
+    /// would tell of a restart that never was.
     fn start(&mut self, container: &Container, sandbox: &Sandbox) {
         let name = &container.name;
         if self.is_held(name) {
             return;
         }
         let latest = self.seen.latest(name);
+        if let Some(never) = latest.filter(|latest| latest.state == State::Created) {
+            if !self.is_held(&never.id) {
+                self.plan.steps.push(Step::Remove(never.id.clone()));
+            }
+            return;
+        }
         if let Some(until) = self.paused_until(name) {
             self.wake(until);
             return;

@@ -198,6 +198,19 @@ fn what_could_not_be_done_waits_for_its_time() {
     assert!(world.now >= 500 && running(&world) == ["a"]);
 }
 
+#[test]
+fn a_container_that_was_made_and_never_started_is_no_restart() {
+    let pod = pod(RestartPolicy::Always, &[], &["a"]);
+    let mut world = World::default();
+    world.settle(&pod, None);
+    let ran = &mut world.seen.containers[0];
+    (ran.state, ran.id) = (State::Created, "made".to_owned());
+    let first = plan(&pod, &world.seen, &world.ledger, None, world.now);
+    assert_eq!(first.steps, [Step::Remove("made".to_owned())]);
+    world.settle(&pod, None);
+    assert_eq!((running(&world), world.seen.containers[0].restarts), (vec!["a"], 0));
+}
+
 /// Something that happens to a pod.
 #[derive(Clone, Debug)]
 enum Mishap {
