@@ -1,6 +1,6 @@
 //! MQTT 3.1.1 and 5 as values: packets, and what they are made of.
 //!
-//! Bytes in, packets out ([`read`]), and back ([`write`]). No IO, no clock, no state: what a packet
+//! Bytes in, packets out ([`read()`]), and back ([`write()`]). No IO, no clock, no state: what a packet
 //! means is the broker's and the client's business.
 
 pub mod properties;
