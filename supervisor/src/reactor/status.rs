@@ -52,9 +52,8 @@ impl Reactor {
     /// Tells the service manager and edged how all modules are, if that is news: most turns bring
     /// beats alone. An edged that takes nothing now is told at the next turn.
     pub(super) fn tell_changes(&mut self) {
-        let outline = Module::ALL.map(|module| {
-            (self.module_state(module), self.estate.fleet.child(module).restarts())
-        });
+        let outline = Module::ALL
+            .map(|module| (self.module_state(module), self.estate.fleet.child(module).restarts()));
         if self.told == Some(outline) {
             return;
         }

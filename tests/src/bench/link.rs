@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use ipc_proto::Module;
 use minicloud::Config;
 use minicloud::fault::Fault;
 use rustix::process::Signal;
@@ -65,7 +66,7 @@ pub(super) fn setup(cloud: &Cloud) -> Result<Setup> {
 pub(super) fn start(cloud: &Cloud) -> Result<Rig> {
     let joined = cloud.next_session(cloud.session()?);
     let rig = setup(cloud)?.start()?;
-    joined.done().with_context(|| rig.module_log(ipc_proto::Module::Edgehub))?;
+    joined.done().with_context(|| rig.module_log(Module::Edgehub))?;
     Ok(rig)
 }
 
@@ -109,12 +110,18 @@ fn absences(cloud: &Cloud) -> Result<(Vec<f64>, Vec<f64>)> {
     cloud.next_lease(None).done()?;
     for away in ABSENCES.into_iter().cycle().take(ABSENCES.len() * ABSENCE_ROUNDS) {
         let down_millis = u64::try_from(away.as_millis())?;
+        // A link that is lost again and again is dialled ever more slowly; here each is the first.
+        let joined = cloud.next_session(cloud.session()?);
+        let old = node.pid_of(Module::Edgehub)?;
+        node.signal(Module::Edgehub, Signal::KILL)?;
+        node.wait_until_back(Module::Edgehub, old)?;
+        joined.done()?;
         let joined = cloud.next_session(cloud.session()?);
         let renewed = cloud.next_lease(cloud.lease()?);
         cloud
             .with(|cloud| async move { cloud.fault(None, Fault::Restart { down_millis }).await })?;
         let listens = Instant::now() + away;
-        let joined = joined.done().with_context(|| node.module_log(ipc_proto::Module::Edgehub))?;
+        let joined = joined.done().with_context(|| node.module_log(Module::Edgehub))?;
         took.push(millis(joined.duration_since(listens)));
         leases.push(millis(renewed.done()?.saturating_duration_since(joined)));
     }
