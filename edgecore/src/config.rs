@@ -102,6 +102,15 @@ fn load(path: &Path, findings: &mut Findings) -> Option<Value> {
     }
 }
 
+/// Returns what a module is told, with its users of the other file.
+fn section(node: &Node, module: Module, mqtt_users: Option<&Value>) -> Value {
+    let mut section = node.section(module);
+    if let (Value::Object(section), Some(users)) = (&mut section, mqtt_users) {
+        section.insert("mqttUsers".to_owned(), users.clone());
+    }
+    section
+}
+
 /// Puts both files together.
 fn assemble(node: &Node, settings: &Settings, findings: &mut Findings) -> Config {
     let root = rustix::process::geteuid().is_root();
@@ -122,7 +131,7 @@ fn assemble(node: &Node, settings: &Settings, findings: &mut Findings) -> Config
             writable: node.writable(module),
             log_level: log_level.unwrap_or(settings.log_level),
             queue: queue.unwrap_or(settings.queue),
-            config: node.section(module).to_string().into(),
+            config: section(node, module, own.mqtt_users.as_ref()).to_string().into(),
         }
     });
     Config {

@@ -50,6 +50,8 @@ pub(super) struct ModuleSettings {
     pub(super) landlock: Option<bool>,
     pub(super) log_level: Option<LogLevel>,
     pub(super) queue: Option<QueueBounds>,
+    /// Users of the internal MQTT broker, whose shape eventbus checks.
+    pub(super) mqtt_users: Option<Value>,
 }
 
 /// Bounds on what a module may take of the machine.
@@ -152,16 +154,17 @@ fn modules(
     Module::ALL.map(|module| {
         let name = module.name();
         let own = table.and_then(|table| table.get(name));
-        module_settings(&place.key(name), own, reader)
+        module_settings(module, &place.key(name), own, reader)
     })
 }
 
 fn module_settings(
+    module: Module,
     place: &Place,
     value: Option<&Value>,
     reader: &mut Reader<'_>,
 ) -> ModuleSettings {
-    let known = [
+    const KNOWN: [&str; 12] = [
         "enabled",
         "user",
         "memoryMax",
@@ -173,8 +176,11 @@ fn module_settings(
         "landlock",
         "logLevel",
         "queue",
+        "mqttUsers",
     ];
-    let Some(table) = reader.table(place, value, &known) else { return ModuleSettings::default() };
+    // The last one is eventbus's alone.
+    let known = if module == Module::Eventbus { &KNOWN } else { &KNOWN[..KNOWN.len() - 1] };
+    let Some(table) = reader.table(place, value, known) else { return ModuleSettings::default() };
     let at = |key: &str| (place.key(key), table.get(key));
     let mut memory = |key: &str| {
         let (place, value) = at(key);
@@ -205,7 +211,38 @@ fn module_settings(
         user: user(&place.key("user"), table.get("user"), reader),
         log_level: reader.word(&place.key("logLevel"), table.get("logLevel"), LEVELS),
         queue: queue(&place.key("queue"), table.get("queue"), reader),
+        mqtt_users: mqtt_users(&place.key("mqttUsers"), table.get("mqttUsers"), reader),
     }
+}
+
+/// Reads the users of the internal MQTT broker: a password, and filters of topics.
+fn mqtt_users(place: &Place, value: Option<&Value>, reader: &mut Reader<'_>) -> Option<Value> {
+    let users = value?;
+    let Some(table) = users.as_object() else {
+        reader.wrong(place, users, "a table of users");
+        return None;
+    };
+    for (name, user) in table {
+        let place = place.key(name);
+        let Some(user) = reader.table(&place, Some(user), &["password", "publish", "subscribe"])
+        else {
+            continue;
+        };
+        // A password is not repeated, not even a wrong one.
+        if !user.get("password").is_some_and(Value::is_string) {
+            reader.error(format_args!("{} is missing, expected a text", place.key("password")));
+        }
+        for key in ["publish", "subscribe"] {
+            let list = user.get(key);
+            let is_texts = |list: &Value| {
+                list.as_array().is_some_and(|filters| filters.iter().all(Value::is_string))
+            };
+            if let Some(list) = list.filter(|list| !is_texts(list)) {
+                reader.wrong(&place.key(key), list, "a list of topic filters");
+            }
+        }
+    }
+    Some(users.clone())
 }
 
 fn user(place: &Place, value: Option<&Value>, reader: &mut Reader<'_>) -> Option<UserName> {

@@ -170,3 +170,29 @@ fn a_missing_file_is_answered_with_the_way_to_get_one() {
     assert!(findings.errors[0].contains("cannot read /nonexistent/edgecore.yaml"));
     assert!(findings.errors[0].contains("edgecore --minconfig"));
 }
+
+#[test]
+fn mqtt_users_are_eventbuss_alone_and_passwords_are_not_repeated() {
+    let users = "{robot: {password: secret, publish: [a/#]}}";
+    let (config, findings) =
+        convert(NODE, &format!("modules: {{eventbus: {{mqttUsers: {users}}}}}"));
+    assert_eq!(findings.errors, [""; 0]);
+    let config = config.unwrap();
+    assert!(config.of(Module::Eventbus).config.contains("secret"));
+    assert!(!config.of(Module::Devicetwin).config.contains("secret"));
+    let found = errors(
+        NODE,
+        "modules:\n  edged: {mqttUsers: {}}\n  eventbus:\n    mqttUsers:\n      a: {password: 7321}\n      \
+         b: {password: x, publish: all}\n      c: {pass: x}\n",
+    )
+    .join("\n");
+    for expected in [
+        "modules.edged.mqttUsers is unknown",
+        "mqttUsers.a.password is missing, expected a text",
+        "mqttUsers.b.publish is \"all\", expected a list of topic filters",
+        "mqttUsers.c.pass is unknown, expected one of password, publish, subscribe",
+    ] {
+        assert!(found.contains(expected), "missing: {expected}\nfound:\n{found}");
+    }
+    assert!(!found.contains("7321"), "{found}");
+}
