@@ -23,10 +23,10 @@ pub struct Malformed(pub &'static str);
 /// [`Malformed`], also for a packet of more than [`MAX_PACKET`] bytes, as soon as its length is
 /// known.
 pub fn read(from: &mut BytesMut, version: Option<Version>) -> Result<Option<Packet>, Malformed> {
-    let Some((head, length)) = frame(from)? else { return Ok(None) };
-    if version.is_none() && from[0] >> 4 != 1 {
-        return Err(Malformed("the first packet is not CONNECT"));
+    if let Some(first) = from.first() {
+        check_first(*first, version)?;
     }
+    let Some((head, length)) = frame(from)? else { return Ok(None) };
     if length > MAX_PACKET || version.is_none() && length > MAX_FIRST {
         return Err(Malformed("it is too large"));
     }
@@ -57,16 +57,22 @@ fn frame(from: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
     if from.len() > 4 { Err(Malformed("its length has no end")) } else { Ok(None) }
 }
 
-fn packet(first: u8, from: &mut Bytes, version: Option<Version>) -> Result<Packet, Malformed> {
+/// Checks the first byte, so that another protocol is found out before its length is waited for.
+const fn check_first(first: u8, version: Option<Version>) -> Result<(), Malformed> {
     let (kind, flags) = (first >> 4, first & 0x0f);
+    if version.is_none() && kind != 1 {
+        return Err(Malformed("the first packet is not CONNECT"));
+    }
     let expected = match kind {
         3 => flags,
         6 | 8 | 10 => 2,
         _ => 0,
     };
-    if flags != expected {
-        return Err(Malformed("reserved flags are set"));
-    }
+    if flags == expected { Ok(()) } else { Err(Malformed("reserved flags are set")) }
+}
+
+fn packet(first: u8, from: &mut Bytes, version: Option<Version>) -> Result<Packet, Malformed> {
+    let (kind, flags) = (first >> 4, first & 0x0f);
     let is_v5 = version == Some(Version::V5);
     Ok(match kind {
         1 => Packet::Connect(Box::new(connect(from)?)),
