@@ -8,6 +8,7 @@ mod bare;
 mod footprint;
 mod ipc;
 mod link;
+mod mqtt;
 mod recovery;
 mod report;
 mod store;
@@ -35,12 +36,14 @@ pub enum Part {
     Link,
     /// From the cloud to the disk.
     Store,
+    /// From an MQTT client to the cloud.
+    Mqtt,
 }
 
 impl Part {
     /// All parts, in the order in which they are run.
-    pub const ALL: [Self; 5] =
-        [Self::Ipc, Self::Recovery, Self::Footprint, Self::Link, Self::Store];
+    pub const ALL: [Self; 6] =
+        [Self::Ipc, Self::Recovery, Self::Footprint, Self::Link, Self::Store, Self::Mqtt];
 
     /// Returns the word for it on the command line.
     #[must_use]
@@ -51,6 +54,7 @@ impl Part {
             Self::Footprint => "footprint",
             Self::Link => "link",
             Self::Store => "store",
+            Self::Mqtt => "mqtt",
         }
     }
 
@@ -61,6 +65,7 @@ impl Part {
             Self::Footprint => footprint::run(),
             Self::Link => link::run(),
             Self::Store => store::run(),
+            Self::Mqtt => mqtt::run(),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod control;
 pub mod cri;
 pub mod hostile;
 pub mod mosquitto;
+pub mod mqtt;
 pub mod operator;
 pub mod pods;
 pub mod privilege;
