@@ -29,7 +29,6 @@ pub(crate) fn unsupported(pod: &spec::Pod) -> Option<String> {
         (spec.host_users == Some(false), "hostUsers: false"),
         (!spec.resource_claims.is_empty(), "resourceClaims"),
         (!spec.ephemeral_containers.is_empty(), "ephemeralContainers"),
-        (spec.set_hostname_as_fqdn == Some(true), "setHostnameAsFQDN"),
         (all().any(|it| !it.volume_devices.is_empty()), "volumeDevices"),
         (
             all()

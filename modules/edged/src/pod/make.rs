@@ -107,6 +107,12 @@ pub(crate) fn host_name(pod: &Pod, domain: &str) -> (String, Option<String>) {
     (name, full)
 }
 
+/// Returns what the kernel of a pod's sandbox is told as its name.
+pub(crate) fn kernel_name(pod: &Pod, domain: &str) -> String {
+    let (name, full) = host_name(pod, domain);
+    full.filter(|_| pod.spec.set_hostname_as_fqdn == Some(true)).unwrap_or(name)
+}
+
 /// Writes the pod's /etc/hosts as kubelet does.
 pub(crate) fn hosts_file(pod: &Pod, ips: &[String], domain: &str, of_host: &str) -> String {
     let mut text = if pod.spec.host_network {
@@ -196,7 +202,7 @@ pub(crate) fn sandbox(
     };
     let sysctls = own.map(|own| &own.sysctls).into_iter().flatten();
     let sysctls = sysctls.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect();
-    let hostname = host_name(pod, settings.cluster_domain).0;
+    let hostname = kernel_name(pod, settings.cluster_domain);
     let logs = settings.logs.map(|logs| names::log_folder(logs, pod).display().to_string());
     w::PodSandboxConfig {
         metadata: Some(w::PodSandboxMetadata {

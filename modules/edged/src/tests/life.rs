@@ -223,3 +223,63 @@ async fn the_time_to_end_can_be_made_shorter() {
     bench.until("it has ended", |bench| bench.deleted == ["end"]).await;
     containerd.end().await;
 }
+
+#[tokio::test]
+async fn namespaces_are_shared_as_the_pod_says() {
+    let Some(containerd) = containerd().await else { return };
+    let mut bench = Bench::new(&containerd);
+    let seen = "cat /proc/[0-9]*/cmdline > /dev/termination-log; cat /proc/sys/kernel/hostname >> /dev/termination-log";
+    let spec = |more: Value| {
+        let mut spec = json!({"restartPolicy": "Never", "initContainers": [{
+            "name": "side", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "restartPolicy": "Always",
+            "command": ["sleep", "4321"],
+        }], "containers": [{"name": "c", "command": shell(seen)}]});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let host = json!({"hostNetwork": true, "hostPID": true, "hostIPC": true});
+    begin(
+        &mut bench,
+        &[
+            pod("alone", &spec(json!({}))),
+            pod("shared", &spec(json!({"shareProcessNamespace": true}))),
+            pod("host", &spec(host)),
+        ],
+    );
+    let message = |bench: &Bench, pod: &str| {
+        let message = &bench.container(pod)["state"]["terminated"]["message"];
+        message.as_str().unwrap_or_default().replace('\0', " ")
+    };
+    for pod in ["alone", "shared", "host"] {
+        bench.until(pod, |bench| !message(bench, pod).is_empty()).await;
+    }
+    assert!(!message(&bench, "alone").contains("sleep 4321"), "{}", message(&bench, "alone"));
+    assert!(message(&bench, "shared").contains("sleep 4321"), "{}", message(&bench, "shared"));
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert!(message(&bench, "host").ends_with(&own), "{}", message(&bench, "host"));
+    assert_eq!(bench.statuses["host"]["podIP"], "192.0.2.1");
+    containerd.end().await;
+}
+
+#[tokio::test]
+async fn a_pod_of_the_same_name_is_another() {
+    let Some(containerd) = containerd().await else { return };
+    let mut bench = Bench::new(&containerd);
+    let old = pod("p", &plain("sleep 1000"));
+    let mut new = old.clone();
+    new["metadata"]["uid"] = "uid-new".into();
+    begin(&mut bench, &[old]);
+    bench.until("the old one is ready", |bench| bench.is_ready("p")).await;
+    let first = bench.container("p")["containerID"].clone();
+    give(&mut bench, &new);
+    let is_new = |bench: &Bench| bench.uids["p"] == "uid-new" && bench.is_ready("p");
+    bench.until("the new one is ready", is_new).await;
+    let second = bench.container("p")["containerID"].clone();
+    assert_ne!(first, second);
+    bench.pods.remove("ns", "p", br#"{"metadata":{"name":"p","namespace":"ns","uid":"uid-p"}}"#);
+    bench.until("the old one is gone", |bench| bench.pods.count() == 1).await;
+    let (_, containers) = containerd.runtime().list(BTreeMap::new()).await.unwrap();
+    let ids: Vec<_> = containers.iter().map(|it| format!("containerd://{}", it.id)).collect();
+    assert_eq!(ids, [second.as_str().unwrap()]);
+    containerd.end().await;
+}

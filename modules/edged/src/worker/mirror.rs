@@ -26,9 +26,7 @@ impl Worker {
             let Some(made) = task.now_or_never() else { return Some(now + PAUSE) };
             self.mirroring = None;
             match made {
-                Ok(Ok(())) => {
-                    info!(pod = %self.pod.metadata.name, "the cloud shows the static pod");
-                }
+                Ok(Ok(())) => {}
                 Ok(Err(lack)) => debug!(?lack, "the cloud does not show the static pod yet"),
                 Err(error) => debug!("a mirror was not made: {error}"),
             }
@@ -76,5 +74,7 @@ async fn make(
         .map_err(|error| Lack::Unknown(error.to_string()))?;
     let content = Content::from_raw(mirror.to_string().into());
     let resource = object(&namespace, Kind::Pod, &name);
-    store.exchange(Operation::Insert, resource, content).await.map(drop)
+    store.exchange(Operation::Insert, resource, content).await?;
+    info!(pod = %name, "the cloud shows the static pod");
+    Ok(())
 }

@@ -17,6 +17,9 @@ use crate::volumes::{self, pod_folder};
 /// How long volumes that are not there are left alone: what they need may come any moment.
 const VOLUME_HOLD: i64 = 2000;
 
+/// The longest name that the kernel takes for a host, in bytes.
+const KERNEL_NAME: usize = 64;
+
 impl Worker {
     /// Makes the volumes and a sandbox.
     pub(super) async fn make_sandbox(&mut self, attempt: u32) -> Result<(), Failure> {
@@ -24,6 +27,17 @@ impl Worker {
             return Err(Failure { hold: 6 * HOLD, ..Failure::new("", what) });
         }
         let config = &self.host.config;
+        let name = make::kernel_name(&self.pod, &config.cluster_domain);
+        if name.len() > KERNEL_NAME {
+            let length = name.len();
+            let message = format!(
+                "Failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long \
+                ({KERNEL_NAME} characters is the max, {length} characters requested)"
+            );
+            let about = About::pod(&self.pod);
+            self.host.notes.warning(about, "FailedCreatePodSandBox", message.clone());
+            return Err(Failure::new("", message));
+        }
         let logs = names::log_folder(&config.logs, &self.pod);
         let folder = pod_folder(&config.root, &self.pod.metadata.uid);
         for (folder, mode) in [(&logs, 0o755), (&folder, 0o750)] {

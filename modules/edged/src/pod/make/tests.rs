@@ -63,6 +63,15 @@ fn hosts_files_are_kubelets() {
 }
 
 #[test]
+fn the_kernel_is_told_the_full_name_where_the_pod_wants_it() {
+    let wants = pod(r#"{"hostname":"h","subdomain":"web","setHostnameAsFQDN":true}"#);
+    assert_eq!(kernel_name(&wants, "cluster.local"), "h.web.ns.svc.cluster.local");
+    assert_eq!(kernel_name(&wants, ""), "h");
+    let plain = pod(r#"{"hostname":"h","subdomain":"web"}"#);
+    assert_eq!(kernel_name(&plain, "cluster.local"), "h");
+}
+
+#[test]
 fn resources_and_quality_follow_requests_and_limits() {
     for (lists, quality_of, quota, adjusted) in [
         ("{}", Quality::BestEffort, 0, 1000),
