@@ -3,6 +3,8 @@
 
 #[path = "mqtt/place.rs"]
 mod place;
+#[path = "mqtt/twin.rs"]
+mod twin;
 
 use anyhow::{Context, Result};
 use edgecore_tests::rig::mosquitto::{publish, subscribe};
@@ -10,6 +12,7 @@ use ipc_proto::Module;
 use place::{Mode, Place};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use twin::Twin;
 
 /// The three values of `mqttMode`.
 const MODES: [Mode; 3] = [Mode::Internal, Mode::Both, Mode::External];
@@ -54,6 +57,49 @@ fn with_both_brokers_the_clients_of_both_take_part() -> Result<()> {
     place.push("publish", "test", json!("for both"))?;
     for client in &mut clients {
         client.wait_line("it comes down", |line| line.starts_with("got test for both"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn device_topics_go_to_devicetwin_and_its_results_come_back() -> Result<()> {
+    for mode in [Mode::Internal, Mode::External] {
+        let place = Place::with(mode, json!({}), |setup| {
+            let own = rustix::process::geteuid().as_raw();
+            setup.supervisor["user"] = json!(own);
+            setup.supervisor["modules"]["devicetwin"]["user"] = json!(own);
+            setup.seats.push(Module::Devicetwin);
+            let data = setup.folder.path().join("data/edgecore.db");
+            setup.edgecore["database"] = json!({"dataSource": data});
+            Ok(())
+        })?;
+        let twin = Twin::sit(&place.rig)?;
+        // It waits at the former one's door.
+        let pid = place.rig.pid_of(Module::Eventbus)?;
+        place.rig.signal(Module::Eventbus, Signal::KILL)?;
+        place.rig.wait_until_back(Module::Eventbus, pid)?;
+        place.wait_until_open()?;
+        let port = place.port();
+        // As recorded from the Go edgecore.
+        for (topic, body) in [
+            ("$hw/events/node/edge1/membership/get", r#"{"event_id":"e1"}"#),
+            ("$hw/events/device/default/sensor1/twin/get", r#"{"event_id":"e2","timestamp":1}"#),
+            ("$hw/events/device/default/sensor1/twin/update", "no JSON at all"),
+            ("$hw/events/device/default/sensor1/state/update", r#"{"state":"online"}"#),
+        ] {
+            publish(port, topic, body, &[])?;
+            let message = twin.next().with_context(|| place.log())?;
+            let route = &message.route;
+            assert_eq!((route.operation.as_str(), route.source.as_str()), ("message", "bus"));
+            assert_eq!(route.resource.to_string(), topic);
+            assert_eq!(message.content.decode::<String>()?, body);
+        }
+        let topic = "$hw/events/device/default/sensor1/twin/get/result";
+        let mut client = subscribe(port, topic, &[])?;
+        twin.publish(topic, r#"{"event_id":"e2","twin":{}}"#)?;
+        let line = client.wait_line("the result comes", |line| line.starts_with("got "))?;
+        assert_eq!(line.trim(), format!(r#"got {topic} {{"event_id":"e2","twin":{{}}}}"#));
+        assert_eq!(place.uploads()?, []);
     }
     Ok(())
 }
