@@ -2,7 +2,7 @@
 #![no_main]
 
 #[path = "../src/mqtt.rs"]
-#[allow(dead_code, reason = "each target runs one of the functions")]
+#[expect(dead_code, reason = "each target runs one of the functions")]
 mod mqtt;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
