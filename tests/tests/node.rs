@@ -97,3 +97,58 @@ fn a_module_that_dies_shows_in_the_nodes_conditions_and_events() -> Result<()> {
     assert!(reasons.contains(&json!("Starting")), "{reasons:?}");
     Ok(())
 }
+
+/// Returns the node's uid.
+fn uid(cloud: &Cloud) -> Option<Value> {
+    let path = format!("null/node/{NODE}");
+    let node = cloud.with(|cloud| async move { cloud.object(&path).await }).ok().flatten()?;
+    Some(node["metadata"]["uid"].clone()).filter(Value::is_string)
+}
+
+#[test]
+fn a_node_that_was_given_up_says_how_it_is_as_soon_as_it_is_back() -> Result<()> {
+    let cloud = Cloud::start(Config::default())?;
+    let rig = node(&cloud)?;
+    let said = wait_for("the node says how it is", SOON, || condition(&cloud, "Ready"))?;
+    let joined = cloud.next_session(cloud.session()?);
+    // What the node controller writes when the lease is too old.
+    let path = format!("null/node/{NODE}");
+    let mut object =
+        cloud.with(|cloud| async move { cloud.object(&path).await })?.context("no node")?;
+    for condition in object["status"]["conditions"].as_array_mut().context("no conditions")? {
+        condition["status"] = "Unknown".into();
+        condition["reason"] = "NodeStatusUnknown".into();
+    }
+    cloud.with(|cloud| async move { cloud.apply(object).await })?;
+    assert_eq!(condition(&cloud, "Ready").context("no condition")?["status"], "Unknown");
+    let restart = Fault::Restart { down_millis: 300 };
+    cloud.with(|cloud| async move { cloud.fault(None, restart).await })?;
+    joined.done()?;
+    wait_for("the node says it again", SOON, || {
+        condition(&cloud, "Ready").filter(|it| it["status"] == said["status"])
+    })
+    .with_context(|| rig.module_log(Module::Edged))?;
+    Ok(())
+}
+
+#[test]
+fn a_node_that_was_deleted_registers_again_at_once() -> Result<()> {
+    let cloud = Cloud::start(Config::default())?;
+    let rig = node(&cloud)?;
+    renewal(&cloud, None)?;
+    let (mut last, path) = (uid(&cloud).context("no node")?, format!("null/node/{NODE}"));
+    for _ in 0..2 {
+        let path = path.clone();
+        cloud.with(|cloud| async move { cloud.delete(&path, false).await })?;
+        last = wait_for("there is another node", SOON, || uid(&cloud).filter(|uid| *uid != last))
+            .with_context(|| rig.module_log(Module::Edged))?;
+        wait_for("its lease is its own", SOON, || {
+            let of = |cloud: &minicloud::core::Cloud| {
+                let mut leases = cloud.cluster().of_kind("lease");
+                leases.next().map(|(_, it)| it["metadata"]["ownerReferences"][0]["uid"].clone())
+            };
+            cloud.with(|cloud| async move { cloud.look(of).await }).ok()?.filter(|uid| *uid == last)
+        })?;
+    }
+    Ok(())
+}

@@ -48,6 +48,12 @@ const LEASES: &str = "kube-node-lease";
 /// Changes of addresses come in crowds.
 const GATHER: Duration = Duration::from_millis(200);
 
+/// How long the cloud's answer to the node's state is waited for: the lease must not wait for it.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How soon the lease of a node follows that had to be registered again.
+const ANEW: Duration = Duration::from_secs(1);
+
 /// Where the node hears of what it tells.
 pub(crate) struct Sources {
     /// How the runtime is.
@@ -69,6 +75,8 @@ pub(crate) struct Node {
     lease: Option<Value>,
     /// Whether a lease stood since the node was registered.
     leased: bool,
+    /// Whether the lease could not be renewed last time.
+    doubted: bool,
     told: Option<Told>,
     conditions: Conditions,
     images: Images,
@@ -93,6 +101,7 @@ impl Node {
             uid: None,
             lease: None,
             leased: false,
+            doubted: false,
             told: None,
             conditions: Conditions::default(),
             images: Images::default(),
@@ -127,14 +136,19 @@ impl Node {
             }
             self.tell().await;
             if Instant::now() >= renewal {
-                if let Err(lack) = self.renew().await {
-                    debug!(?lack, "the lease was not renewed");
-                }
+                self.renew_or_doubt().await;
                 renewal = Instant::now() + PERIOD;
+            }
+            if self.host.config.register && self.uid.is_none() {
+                renewal = Instant::now() + ANEW;
+                continue;
             }
             tokio::select! {
                 () = tokio::time::sleep_until(renewal) => {}
-                () = linked.notified() => renewal = Instant::now(),
+                () = linked.notified() => {
+                    // Meanwhile the cloud may have given the node up, and marked it.
+                    (renewal, self.told) = (Instant::now(), None);
+                }
                 () = changed(&mut addresses) => tokio::time::sleep(GATHER).await,
                 Ok(()) = self.sources.runtime.changed() => {}
                 Ok(()) = self.sources.fleet.changed() => {}
@@ -338,16 +352,33 @@ impl Node {
             conditions.iter().map(|it| json!({"type": it.kind})).collect();
         let patch = json!({"status": status}).to_string();
         let resource = self.resource(Kind::NodePatch);
-        match self.host.store.tell(Operation::Patch, resource, Content::text(&patch)).await {
-            Ok(()) => self.told = Some(news),
-            Err(error) => debug!("cannot tell the status of the node: {error}"),
+        let telling = self.host.store.patch(resource, Content::text(&patch));
+        match tokio::time::timeout(ANSWER, telling).await {
+            Ok(Ok(())) => self.told = Some(news),
+            Ok(Err(Lack::NotFound)) => self.lost(),
+            Ok(Err(lack)) => debug!(?lack, "the state of the node was not taken"),
+            Err(_) => debug!("nobody answers to the state of the node"),
         }
     }
 
-    /// The cloud lost the lease, and with it most likely the node: somebody deleted it. It is to be
-    /// registered again.
+    /// The cloud has lost the node, or its lease, which goes with it: somebody deleted it. It is to
+    /// be registered again.
     fn lost(&mut self) {
+        info!(node = %self.name, "the cloud does not know the node any more");
         (self.lease, self.leased, self.uid) = (None, false, None);
+    }
+
+    /// Renews the lease. Once it is renewed again after a time in which it was not, the state is
+    /// told anew: the cloud may have marked the node as not ready.
+    async fn renew_or_doubt(&mut self) {
+        match self.renew().await {
+            Ok(()) if std::mem::take(&mut self.doubted) => self.told = None,
+            Ok(()) => {}
+            Err(lack) => {
+                self.doubted = true;
+                debug!(?lack, "the lease was not renewed");
+            }
+        }
     }
 
     /// Renews the lease, or makes it.

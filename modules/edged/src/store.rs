@@ -209,6 +209,16 @@ impl Store {
         opened(&self.ask(operation, resource, content).await?)
     }
 
+    /// Changes an object in the cloud. Returns what the cloud says to it; without a cloud, when the
+    /// store has the change on its disk.
+    pub(crate) async fn patch(&self, resource: Resource, content: Content) -> Result<(), Lack> {
+        let answer = self.ask(Operation::Patch, resource, content).await?;
+        match answer.decode::<&str>() {
+            Ok("OK") => Ok(()),
+            Ok(_) | Err(_) => opened(&answer).map(drop),
+        }
+    }
+
     /// Tells the cloud something that must arrive; returns when the store has it on its disk.
     pub(crate) async fn tell(
         &self,

@@ -12,9 +12,17 @@ use crate::status::rfc3339;
 const BURST: u32 = 25;
 const REFILL: i64 = 300_000;
 
-/// So many different messages of one reason within so many milliseconds become one.
+/// From so many different messages of one reason on they are one, until none came for so many
+/// milliseconds.
 const ALIKE: usize = 10;
 const ALIKE_TIME: i64 = 600_000;
+
+/// The cloud forgets an event an hour after it heard of it last; one that comes again after so many
+/// milliseconds is told as a new one.
+const FORGOTTEN: i64 = 50 * 60_000;
+
+/// The longest message in bytes, as the API bounds notes.
+const MAX_MESSAGE: usize = 1024;
 
 /// What is remembered at the most, of each sort; the one that was quiet for longest is forgotten.
 const REMEMBERED: usize = 1024;
@@ -35,14 +43,23 @@ type Key = (About, bool, &'static str, String);
 #[derive(Debug)]
 pub(crate) struct Correlator {
     node: String,
-    told: Memory<Key, Value>,
+    counted: Memory<Key, Counted>,
     alike: Memory<Key, Alike>,
     buckets: Memory<About, Bucket>,
 }
 
+/// An event that is counted.
+#[derive(Debug)]
+struct Counted {
+    event: Value,
+    /// When the cloud was told of it last; not yet where there was no room for it.
+    told: Option<i64>,
+}
+
 #[derive(Debug)]
 struct Alike {
-    since: i64,
+    /// When the last one came.
+    last: i64,
     messages: Vec<String>,
 }
 
@@ -55,8 +72,8 @@ struct Bucket {
 impl Correlator {
     /// Makes one for a node.
     pub(crate) fn new(node: String) -> Self {
-        let (told, alike, buckets) = (Memory::new(), Memory::new(), Memory::new());
-        Self { node, told, alike, buckets }
+        let (counted, alike, buckets) = (Memory::new(), Memory::new(), Memory::new());
+        Self { node, counted, alike, buckets }
     }
 
     /// Takes what happened at `now` (Unix milliseconds) and returns what the cloud is told of it;
@@ -67,44 +84,56 @@ impl Correlator {
         now: i64,
         draw: impl FnOnce() -> u64,
     ) -> Option<Said> {
+        let end = (0..=MAX_MESSAGE).rev().find(|&end| note.message.is_char_boundary(end));
+        note.message.truncate(end.unwrap_or_default());
         let combined = self.is_one_of_many(&note, now);
         let mut key = (note.about.clone(), note.warning, note.reason, note.message.clone());
         if combined {
             note.message = format!("(combined from similar events): {}", note.message);
             key.3.clear();
         }
-        if !self.has_room(&note.about, now) {
+        let has_room = self.has_room(&note.about, now);
+        let time = rfc3339(now);
+        let Some(counted) = self.counted.get(&key, now) else {
+            let event = self.event(&note, &time, draw());
+            let counted = Counted { event: event.clone(), told: has_room.then_some(now) };
+            self.counted.insert(key, counted, now);
+            return has_room.then_some(Said::New(event));
+        };
+        // What there is no room for is counted all the same.
+        let Counted { event, told } = counted;
+        let count = event["count"].as_u64().unwrap_or(1).saturating_add(1);
+        let patch = json!({"count": count, "lastTimestamp": time, "message": note.message});
+        for (field, value) in patch.as_object().into_iter().flatten() {
+            event[field.as_str()] = value.clone();
+        }
+        if !has_room {
             return None;
         }
-        let time = rfc3339(now);
-        if let Some(event) = self.told.get(&key, now) {
-            let count = event["count"].as_u64().unwrap_or(1).saturating_add(1);
-            let patch = json!({"count": count, "lastTimestamp": time, "message": note.message});
-            for (field, value) in patch.as_object().into_iter().flatten() {
-                event[field.as_str()] = value.clone();
-            }
-            return Some(Said::Again { event: event.clone(), patch });
+        let known = told.replace(now).is_some_and(|told| now - told < FORGOTTEN);
+        if !known {
+            event["metadata"]["name"] = name(&note.about, draw()).into();
+            return Some(Said::New(event.clone()));
         }
-        let event = self.event(&note, &time, draw());
-        self.told.insert(key, event.clone(), now);
-        Some(Said::New(event))
+        Some(Said::Again { event: event.clone(), patch })
     }
 
     /// Tells whether an event is one of many that differ in their message alone.
     fn is_one_of_many(&mut self, note: &Note, now: i64) -> bool {
         let key = (note.about.clone(), note.warning, note.reason, String::new());
         let Some(alike) = self.alike.get(&key, now) else {
-            let first = Alike { since: now, messages: vec![note.message.clone()] };
+            let first = Alike { last: now, messages: vec![note.message.clone()] };
             self.alike.insert(key, first, now);
             return false;
         };
-        if now - alike.since > ALIKE_TIME {
-            *alike = Alike { since: now, messages: Vec::new() };
+        if now - alike.last > ALIKE_TIME {
+            alike.messages.clear();
         }
+        alike.last = now;
         if alike.messages.contains(&note.message) {
             return false;
         }
-        if alike.messages.len() >= ALIKE {
+        if alike.messages.len() + 1 >= ALIKE {
             return true;
         }
         alike.messages.push(note.message.clone());
@@ -129,7 +158,7 @@ impl Correlator {
         let about = &note.about;
         let namespace = if about.namespace.is_empty() { "default" } else { &about.namespace };
         json!({
-            "metadata": {"name": format!("{}.{number:016x}", about.name), "namespace": namespace},
+            "metadata": {"name": name(about, number), "namespace": namespace},
             "involvedObject": reference(about),
             "reason": note.reason,
             "message": note.message,
@@ -143,6 +172,11 @@ impl Correlator {
             "reportingInstance": self.node,
         })
     }
+}
+
+/// Names an event.
+fn name(about: &About, number: u64) -> String {
+    format!("{}.{number:016x}", about.name)
 }
 
 /// Returns the reference to what an event is about.

@@ -43,10 +43,58 @@ fn many_that_are_alike_become_one() {
         said.extend(correlator.take(note, number, || number.unsigned_abs()));
     }
     let new = said.iter().filter(|said| matches!(said, Said::New(_))).count();
-    assert_eq!((new, said.len()), (11, 13));
+    assert_eq!((new, said.len()), (10, 13));
     let Some(Said::Again { event, .. }) = said.last() else { panic!("counted") };
     assert_eq!(event["message"], "(combined from similar events): 12");
-    assert_eq!(event["count"], 3);
+    assert_eq!(event["count"], 4);
+    let later = note("p", "Failed", "13");
+    assert!(matches!(correlator.take(later, 12 + ALIKE_TIME, || 1), Some(Said::Again { .. })));
+    let rested = note("p", "Failed", "14");
+    let Some(Said::New(event)) = correlator.take(rested, 13 + 2 * ALIKE_TIME, || 2) else {
+        panic!("after a rest they are told apart again");
+    };
+    assert_eq!(event["message"], "14");
+}
+
+#[test]
+fn what_there_was_no_room_for_is_counted() {
+    let mut correlator = Correlator::new("edge1".to_owned());
+    let told = (0..100).filter(|now| correlator.take(note("p", "r", "m"), *now, || 1).is_some());
+    assert_eq!(told.count(), 25);
+    assert_eq!(correlator.take(note("p", "s", "late"), 100, || 2), None);
+    let Some(Said::Again { patch, .. }) = correlator.take(note("p", "r", "m"), REFILL, || 3) else {
+        panic!("there is room again");
+    };
+    assert_eq!(patch["count"], 101);
+    let Some(Said::New(event)) = correlator.take(note("p", "s", "late"), 2 * REFILL, || 4) else {
+        panic!("the cloud never heard of it");
+    };
+    assert_eq!(
+        (&event["count"], &event["firstTimestamp"]),
+        (&json!(2), &json!("1970-01-01T00:00:00Z"))
+    );
+}
+
+#[test]
+fn an_event_that_the_cloud_has_forgotten_is_a_new_one() {
+    let mut correlator = Correlator::new("edge1".to_owned());
+    let names: Vec<_> = [(0, 1), (FORGOTTEN - 1, 2), (2 * FORGOTTEN - 1, 3)]
+        .into_iter()
+        .filter_map(|(now, number)| match correlator.take(note("p", "r", "m"), now, || number)? {
+            Said::New(event) => Some((event["metadata"]["name"].clone(), event["count"].clone())),
+            Said::Again { .. } => None,
+        })
+        .collect();
+    let name = |number| json!(format!("p.000000000000000{number}"));
+    assert_eq!(names, [(name(1), json!(1)), (name(3), json!(3))]);
+}
+
+#[test]
+fn long_messages_are_cut_where_a_letter_ends() {
+    let mut correlator = Correlator::new("edge1".to_owned());
+    let long = note("p", "r", &"ä".repeat(MAX_MESSAGE));
+    let Some(Said::New(event)) = correlator.take(long, 0, || 1) else { panic!("told") };
+    assert_eq!(event["message"], "ä".repeat(MAX_MESSAGE / 2));
 }
 
 #[test]
@@ -82,7 +130,7 @@ proptest! {
             let now = i64::try_from(now).unwrap();
             correlator.take(note(&name.to_string(), "r", "m"), now, || 1);
         }
-        prop_assert!(correlator.told.0.len() <= REMEMBERED);
+        prop_assert!(correlator.counted.0.len() <= REMEMBERED);
         prop_assert!(correlator.alike.0.len() <= REMEMBERED);
         prop_assert!(correlator.buckets.0.len() <= REMEMBERED);
     }
