@@ -9,9 +9,10 @@ mod place;
 
 use anyhow::{Context, Result, ensure};
 use edgecore_tests::rig::{SOON, wait_until};
-use ipc_proto::{Module, Operation};
+use ipc_proto::{Group, Module, Operation};
+use minicloud::core::Push;
 use minicloud::fault::Fault;
-use node::Node;
+use node::{Node, SERVED};
 use place::NODE;
 use serde_json::{Value, json};
 
@@ -103,4 +104,96 @@ fn a_status_arrives_after_an_outage_in_which_everything_died() -> Result<()> {
         pod.is_ok_and(|pod| pod.is_some_and(|pod| pod["status"]["phase"] == "Succeeded"))
     })
     .with_context(|| node.rig.module_log(Module::Metamanager))
+}
+
+#[test]
+fn uploads_and_twin_reports_of_an_outage_arrive_after_it() -> Result<()> {
+    let reports = [
+        (Module::Eventbus, Group::User, Operation::Upload, "default/up"),
+        (Module::Servicebus, Group::User, Operation::Upload, "default/call"),
+        (
+            Module::Devicetwin,
+            Group::Resource,
+            Operation::Update,
+            "device/default/sensor1/twin/edge_updated",
+        ),
+    ];
+    let node = Node::registered_with(&reports.each_ref().map(|(module, ..)| *module))?;
+    node.cloud.apply(json!({
+        "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device",
+        "metadata": {"name": "sensor1", "namespace": "default"},
+        "spec": {"nodeName": NODE, "properties": [{"name": "temperature"}]}
+    }))?;
+    node.wait_until_acknowledged()?;
+    node.cloud.fault(Fault::Restart { down_millis: 4000 })?;
+    wait_until("the link is gone", SOON, || node.cloud.session().is_ok_and(|it| it.is_none()))?;
+    for (module, group, operation, resource) in reports.clone() {
+        let twin = json!({"event_id": "", "timestamp": 0, "twin": {"temperature": null}});
+        assert_eq!(node.ask_as(module, group, operation, resource, &twin)?, "OK");
+    }
+    node.kill(Module::Metamanager)?;
+    for (.., operation, resource) in reports {
+        let wanted = format!("{operation} {resource}");
+        wait_until(&wanted, SOON, || {
+            node.cloud.received().is_ok_and(|received| received.contains(&wanted))
+        })
+        .with_context(|| node.rig.module_log(Module::Metamanager))?;
+    }
+    wait_until("nothing waits any more", SOON, || node.waiting().is_ok_and(|it| it == 0))
+}
+
+#[test]
+fn the_clusters_certificate_is_there_without_the_cloud() -> Result<()> {
+    let node = Node::registered_with(&[Module::Metaserver])?;
+    let ask = || {
+        let (module, group) = (Module::Metaserver, Group::Meta);
+        node.ask_as(module, group, Operation::Query, "k8s/ca.crt", &Value::Null)
+    };
+    let certificate = ask()?;
+    assert!(certificate.as_str().is_some_and(|pem| pem.contains("BEGIN CERTIFICATE")));
+    node.cloud.fault(Fault::Restart { down_millis: 4000 })?;
+    wait_until("the link is gone", SOON, || node.cloud.session().is_ok_and(|it| it.is_none()))?;
+    assert_eq!(ask()?, certificate);
+    Ok(())
+}
+
+#[test]
+fn volume_requests_of_the_cloud_are_answered_by_edged() -> Result<()> {
+    let node = Node::registered()?;
+    let operations = [
+        ("createvolume", true),
+        ("deletevolume", false),
+        ("controllerpublishvolume", true),
+        ("controllerunpublishvolume", false),
+    ];
+    for (operation, serves) in operations {
+        let resource = format!("default/volume/{operation}");
+        let push = Push {
+            source: "cloudhub".into(),
+            group: "resource".into(),
+            operation: operation.into(),
+            resource: resource.clone(),
+            version: String::new(),
+            content: json!(r#"{"volumeId":"v"}"#),
+        };
+        node.cloud.with(|cloud| async move { cloud.push(NODE, push).await })?;
+        let asked = node.next_about(&resource)?;
+        assert_eq!(asked.content.decode::<String>()?, r#"{"volumeId":"v"}"#);
+        let (verdict, text) = if serves {
+            (Operation::Response, SERVED)
+        } else {
+            (Operation::Error, "no such driver")
+        };
+        wait_until("the cloud has the answer", SOON, || {
+            let received = node.cloud.with(|cloud| async move { cloud.received(0).await });
+            received.is_ok_and(|received| {
+                received.iter().map(|it| &it.message).any(|it| {
+                    it.header.parent.as_ref() == Some(&asked.header.id)
+                        && it.route.operation == verdict
+                        && it.content.decode::<String>().is_ok_and(|said| said.contains(text))
+                })
+            })
+        })?;
+    }
+    Ok(())
 }

@@ -1,7 +1,6 @@
 //! A node with the real store and the real edgehub, a cloud to join, and edged's place, which the
-//! test takes.
+//! test takes; other modules' places too, where it wants them.
 
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result};
@@ -17,8 +16,11 @@ use tokio::runtime::Handle;
 
 use super::place::{Cloud, NODE};
 
-/// The modules that take part; the others are off.
+/// The modules that always take part; the others are off, but those whose places a test takes.
 const PRESENT: [Module; 3] = [Module::Metamanager, Module::Edgehub, Module::Edged];
+
+/// What edged answers a request with that it can serve: base64, as the cloud's driver wants it.
+pub(crate) const SERVED: &str = "e30=";
 
 /// Messages that edged may not have looked at yet.
 const UNREAD: usize = 8192;
@@ -28,7 +30,8 @@ const UNREAD: usize = 8192;
 pub(crate) struct Node {
     pub(crate) rig: Rig,
     pub(crate) cloud: Cloud,
-    edged: Peers,
+    /// The places that the test has taken.
+    seats: Vec<Peers>,
     came: Receiver<Message>,
     handle: Handle,
 }
@@ -36,11 +39,21 @@ pub(crate) struct Node {
 impl Node {
     /// Starts it and registers it with the cloud, as edged does.
     pub(crate) fn registered() -> Result<Self> {
+        Self::registered_with(&[])
+    }
+
+    /// Starts it as [`Self::registered`] does, and takes the places of further modules.
+    pub(crate) fn registered_with(others: &[Module]) -> Result<Self> {
         let cloud = Cloud::start(Config::default())?;
-        let rig = setup(&cloud)?.start()?;
+        let rig = setup(&cloud, others)?.start()?;
         let handle = thread()?;
-        let (edged, came) = take_edged(&handle, &rig)?;
-        let node = Self { rig, cloud, edged, came, handle };
+        let enabled: ModuleSet = PRESENT.iter().chain(others).copied().collect();
+        let (edged, came) = take(&handle, &rig, Module::Edged, enabled)?;
+        let mut seats = vec![edged];
+        for other in others {
+            seats.push(take(&handle, &rig, *other, enabled)?.0);
+        }
+        let node = Self { rig, cloud, seats, came, handle };
         let registration = json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": {"name": NODE, "labels": {"node-role.kubernetes.io/edge": ""}},
@@ -59,12 +72,25 @@ impl Node {
         resource: &str,
         content: &Value,
     ) -> Result<Value> {
-        let resource = Resource::parse(&Group::Meta, resource);
-        let content = Content::encode(content)?;
-        let question = self.edged.message(Group::Meta, operation, resource, content);
+        self.ask_as(Module::Edged, Group::Meta, operation, resource, content)
+    }
+
+    /// Asks the store as a module whose place the test has, and waits for the answer.
+    pub(crate) fn ask_as(
+        &self,
+        module: Module,
+        group: Group,
+        operation: Operation,
+        resource: &str,
+        content: &Value,
+    ) -> Result<Value> {
+        let peers = self.seats.iter().find(|peers| peers.module() == module);
+        let peers = peers.with_context(|| format!("the place of {module} is not the test's"))?;
+        let resource = Resource::parse(&group, resource);
+        let question = peers.message(group, operation, resource, Content::encode(content)?);
         let answer = loop {
             // A store that died meanwhile is asked again, as edged does.
-            match self.try_ask(question.clone())? {
+            match self.try_ask(peers, question.clone())? {
                 Err(RequestError::PeerDied { .. }) => {}
                 answer => break answer?.take(),
             }
@@ -72,9 +98,9 @@ impl Node {
         Ok(answer.content.decode()?)
     }
 
-    fn try_ask(&self, message: Message) -> Result<Result<Delivery, RequestError>> {
+    fn try_ask(&self, peers: &Peers, message: Message) -> Result<Result<Delivery, RequestError>> {
         let (sender, receiver) = sync_channel(1);
-        let peers = self.edged.clone();
+        let peers = peers.clone();
         self.handle.spawn(async move {
             let answer = peers.request(Module::Metamanager, message, SOON).await;
             let _test_is_over = sender.send(answer);
@@ -107,20 +133,25 @@ impl Node {
             .with_context(|| self.rig.module_log(Module::Metamanager))
     }
 
+    /// Returns how many messages wait in the database until they have reached the cloud.
+    pub(crate) fn waiting(&self) -> Result<i64> {
+        let sql = "SELECT count(*) FROM outbox";
+        Ok(self.database()?.query_row(sql, [], |row| row.get(0))?)
+    }
+
     /// Returns the keys of all objects of a type that the database has.
     pub(crate) fn stored(&self, kind: &str) -> Result<Vec<String>> {
-        let database = Connection::open_with_flags(
-            self.database(),
-            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
+        let database = self.database()?;
         let sql = "SELECT key FROM meta WHERE type = ?1 ORDER BY key";
         let mut statement = database.prepare(sql)?;
         let keys = statement.query_map([kind], |row| row.get(0))?;
         Ok(keys.collect::<rusqlite::Result<_>>()?)
     }
 
-    fn database(&self) -> PathBuf {
-        self.rig.setup().folder.path().join("data/edgecore.db")
+    fn database(&self) -> Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let file = self.rig.setup().folder.path().join("data/edgecore.db");
+        Ok(Connection::open_with_flags(file, flags)?)
     }
 }
 
@@ -134,11 +165,14 @@ fn thread() -> Result<Handle> {
     Ok(handle)
 }
 
-fn setup(cloud: &Cloud) -> Result<Setup> {
+fn setup(cloud: &Cloud, others: &[Module]) -> Result<Setup> {
     let own = rustix::process::geteuid().as_raw();
-    let mut setup = Setup::new()?.with_seat(Module::Edged);
+    let mut setup = others
+        .iter()
+        .fold(Setup::new()?.with_seat(Module::Edged), |setup, other| setup.with_seat(*other));
     for module in Module::ALL {
-        let modules = json!({module.name(): {"enabled": PRESENT.contains(&module), "user": own}});
+        let enabled = PRESENT.contains(&module) || others.contains(&module);
+        let modules = json!({module.name(): {"enabled": enabled, "user": own}});
         setup = setup.with(json!({"modules": modules, "restart": {"stableAfter": "1ms"}}));
     }
     let (certs, data) = (setup.folder.path().join("certs"), setup.folder.path().join("data"));
@@ -155,14 +189,20 @@ fn setup(cloud: &Cloud) -> Result<Setup> {
     Ok(setup)
 }
 
-fn take_edged(handle: &Handle, rig: &Rig) -> Result<(Peers, Receiver<Message>)> {
+/// Takes a module's place. What comes to it is settled at once.
+fn take(
+    handle: &Handle,
+    rig: &Rig,
+    module: Module,
+    enabled: ModuleSet,
+) -> Result<(Peers, Receiver<Message>)> {
     let own = rustix::process::geteuid().as_raw();
     let seat = Seat {
-        module: Module::Edged,
+        module,
         instance: module_runtime::instance(),
         runtime_dir: rig.runtime_dir(),
         users: [own; Module::COUNT],
-        enabled: PRESENT.into_iter().collect::<ModuleSet>(),
+        enabled,
         queue: QueueBounds::default(),
         window: WINDOW,
     };
@@ -173,12 +213,25 @@ fn take_edged(handle: &Handle, rig: &Rig) -> Result<(Peers, Receiver<Message>)> 
     Ok((peers, came))
 }
 
-/// Settles everything that comes and hands it to the test.
+/// Settles everything that comes and hands it to the test. Of the requests only those that make or
+/// attach a volume are served.
 async fn hand_over(mut inbox: Inbox, take: impl Fn(Message) -> bool) {
     loop {
-        if let Event::Message(delivery) = inbox.next().await
-            && !take(delivery.take())
-        {
+        let Event::Message(delivery) = inbox.next().await else { continue };
+        let message = delivery.message.clone();
+        let serves = matches!(
+            message.route.operation,
+            Operation::CreateVolume | Operation::ControllerPublishVolume
+        );
+        let answered = match (delivery.is_request(), serves) {
+            (true, true) => delivery.respond(Content::text(SERVED)),
+            (true, false) => delivery.respond_error("no such driver"),
+            (false, _) => {
+                delivery.settle();
+                Ok(())
+            }
+        };
+        if answered.is_err() || !take(message) {
             return;
         }
     }

@@ -94,7 +94,11 @@ impl Core {
         out: &mut Vec<Effect>,
     ) {
         let wish = Wish::of(message);
-        let text = match ipc_proto::json::encode(message).map(String::from_utf8) {
+        // Who waits now is answered from here. On its way up the message says that somebody waits
+        // only where it is sent as a request.
+        let mut parcel = message.clone();
+        parcel.header.sync = false;
+        let text = match ipc_proto::json::encode(&parcel).map(String::from_utf8) {
             Ok(Ok(text)) => text.into_boxed_str(),
             Ok(Err(_)) | Err(_) => {
                 out.push(Effect::Refuse(receipt, "the content is no JSON".to_owned()));
