@@ -9,6 +9,7 @@ mod footprint;
 mod ipc;
 mod link;
 mod mqtt;
+mod pods;
 mod recovery;
 mod report;
 mod store;
@@ -38,12 +39,21 @@ pub enum Part {
     Store,
     /// From an MQTT client to the cloud.
     Mqtt,
+    /// Pods, beside the bare calls to the runtime.
+    Pods,
 }
 
 impl Part {
     /// All parts, in the order in which they are run.
-    pub const ALL: [Self; 6] =
-        [Self::Ipc, Self::Recovery, Self::Footprint, Self::Link, Self::Store, Self::Mqtt];
+    pub const ALL: [Self; 7] = [
+        Self::Ipc,
+        Self::Recovery,
+        Self::Footprint,
+        Self::Link,
+        Self::Store,
+        Self::Mqtt,
+        Self::Pods,
+    ];
 
     /// Returns the word for it on the command line.
     #[must_use]
@@ -55,6 +65,7 @@ impl Part {
             Self::Link => "link",
             Self::Store => "store",
             Self::Mqtt => "mqtt",
+            Self::Pods => "pods",
         }
     }
 
@@ -66,6 +77,7 @@ impl Part {
             Self::Link => link::run(),
             Self::Store => store::run(),
             Self::Mqtt => mqtt::run(),
+            Self::Pods => pods::run(),
         }
     }
 }

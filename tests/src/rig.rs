@@ -14,6 +14,7 @@ pub mod operator;
 pub mod pods;
 pub mod privilege;
 pub mod process;
+pub mod registry;
 mod setup;
 mod snapshot;
 mod wait;

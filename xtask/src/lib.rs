@@ -29,7 +29,7 @@ cargo xtask: the project's own commands
       or where CI=true. Without a step: all of them, in this order:
       install, fmt, clippy, build, test, quic, doc, deny, fuzz, units, budgets, chaos
   cargo xtask bench [ARGUMENT...]
-      Measures round trips, throughput, recovery, memory, the cloud link and the store.
+      Measures round trips, throughput, recovery, memory, the cloud link, the store and pods.
   cargo xtask chaos [--seconds N] [--seed S] [--pods N]
       Kills modules at random under load; fails if a message is lost. With --pods it kills edged
       every second while so many pods come and go; fails if one is restarted or something leaks.

@@ -3,6 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 
@@ -42,17 +43,18 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("ip", "iproute2"),
 ];
 
-/// Returns what this machine lacks for running pods. As root the kernel is tried, with links of
+/// Returns what this machine lacks for running pods. As root the kernel is tried, once, with links of
 /// unlikely names that are gone when this returns.
 #[must_use]
 pub fn lacks() -> Vec<Lack> {
+    static TRIED: OnceLock<Vec<Lack>> = OnceLock::new();
     let missing = PROGRAMS.iter().filter(|(program, _)| find(program).is_none());
     let mut lacks: Vec<_> =
         missing.map(|&(program, package)| Lack::Program(program, package)).collect();
     if !rustix::process::geteuid().is_root() {
         lacks.push(Lack::Root);
     } else if find("ip").is_some() {
-        lacks.extend(kernel());
+        lacks.extend(TRIED.get_or_init(kernel).iter().cloned());
     }
     lacks
 }

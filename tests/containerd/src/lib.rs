@@ -48,9 +48,17 @@ impl Containerd {
     /// When it does not start; its log's end stands in the text.
     pub fn start() -> Result<Self> {
         let mut containerd = Self::prepare()?;
-        containerd.start_again()?;
-        containerd.import(&files::image(containerd.path())?)?;
+        containerd.begin()?;
         Ok(containerd)
+    }
+
+    /// Starts one that was prepared, and gives it the images; when this returns, it answers.
+    ///
+    /// # Errors
+    /// When it does not start; its log's end stands in the text.
+    pub fn begin(&mut self) -> Result<()> {
+        self.start_again()?;
+        self.import(&files::image(self.path())?)
     }
 
     /// Makes its folder and its configuration; nothing runs yet, and it has no images.

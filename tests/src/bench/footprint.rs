@@ -18,12 +18,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
     let supervisor = rig.supervisor_pid();
     let mut all = process::children(supervisor);
     all.push(supervisor);
-    let used = || all.iter().map(|&pid| process::cpu_seconds(pid)).sum::<Result<f64>>();
-    let (begin, before) = (Instant::now(), used()?);
-    while begin.elapsed() < SAMPLE {
-        std::thread::park_timeout(SAMPLE.saturating_sub(begin.elapsed()));
-    }
-    let minute = (used()? - before) * 60.0 / begin.elapsed().as_secs_f64();
+    let minute = cpu_over(&all, SAMPLE)?;
     // memory comes last: what was taken for the start has been given back by then, or never is
     let pss = all.iter().map(|&pid| kib(pid, &["Pss"])).sum::<Result<f64>>()?;
     let private = |pid| kib(pid, &["Private_Clean", "Private_Dirty"]);
@@ -43,6 +38,17 @@ pub(super) fn run() -> Result<Vec<Row>> {
         rows.push(Row::of(format!("size of {program}"), "MiB", &[kib / 1024.0]));
     }
     Ok(rows)
+}
+
+/// Watches processes for a while and returns the seconds of processor time that they use in a
+/// minute, all together.
+pub(super) fn cpu_over(processes: &[u32], sample: Duration) -> Result<f64> {
+    let used = || processes.iter().map(|&pid| process::cpu_seconds(pid)).sum::<Result<f64>>();
+    let (begin, before) = (Instant::now(), used()?);
+    while begin.elapsed() < sample {
+        std::thread::park_timeout(sample.saturating_sub(begin.elapsed()));
+    }
+    Ok((used()? - before) * 60.0 / begin.elapsed().as_secs_f64())
 }
 
 /// Sums fields of `/proc/<pid>/smaps_rollup`, in KiB.

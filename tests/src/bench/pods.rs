@@ -1,0 +1,141 @@
+//! Pods: how long the cloud waits for them beside the bare calls to the same container runtime, and
+//! what the agent takes of the machine while they run.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use edged::cri::{Runtime, Trouble, words as w};
+use futures_util::future::join_all;
+use ipc_proto::Module;
+use minicloud::core::key::Key;
+use serde_json::json;
+
+use super::footprint::{cpu_over, kib};
+use super::{ROUNDS, Row};
+use crate::rig::cri::{plain_container, plain_sandbox};
+use crate::rig::pods::{LONG, Node, sleeper};
+use crate::rig::process;
+
+/// How many pods are made at once.
+const CROWD: usize = 20;
+
+/// With how many pods the idle agent is measured, and what it may take then: memory in MiB,
+/// processor time in ms a minute; and what KubeEdge's own takes.
+const IDLE: [(usize, [&str; 2], [&str; 2]); 3] = [
+    (0, ["≤ 14", "≤ 50"], ["87", "430"]),
+    (10, ["≤ 17", "≤ 100"], ["100", "930"]),
+    (50, ["≤ 25", "≤ 300"], ["114", "2140"]),
+];
+
+/// How long processor time is watched.
+const SAMPLE: Duration = Duration::from_secs(20);
+
+/// Measures; no rows where the machine cannot run pods.
+pub(super) fn run() -> Result<Vec<Row>> {
+    let all = |setup: &mut crate::rig::Setup| {
+        for module in Module::ALL {
+            setup.supervisor["modules"][module.name()]["enabled"] = true.into();
+        }
+        setup.supervisor["faults"] = json!(false);
+    };
+    let Some(node) = Node::start_with(all)? else { return Ok(Vec::new()) };
+    let mut rows = Vec::new();
+    for (count, what, go) in [(1, "a pod", "1.17 s"), (CROWD, "20 pods at once", "7.1 s")] {
+        let (mut bare, mut told, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let by_hand = by_hand(&node, count)?.as_secs_f64();
+            let by_cloud = by_cloud(&node, count)?.as_secs_f64();
+            bare.push(by_hand * 1e3);
+            told.push(by_cloud * 1e3);
+            ratio.push(by_cloud / by_hand);
+        }
+        rows.push(Row::of(format!("{what}, bare calls to the runtime"), "ms", &bare));
+        rows.push(Row::of(format!("{what}, until the cloud sees it run"), "ms", &told).go(go));
+        rows.push(Row::of(format!("{what}, ratio of the two"), "", &ratio).target("≤ 1.1"));
+    }
+    let mut made = 0;
+    for (count, [memory, time], [go_memory, go_time]) in IDLE {
+        let names: Vec<_> = (made..count).map(|number| format!("idle{number}")).collect();
+        make(&node, &names)?;
+        made = count;
+        let mut processes = process::children(node.rig.supervisor_pid());
+        processes.push(node.rig.supervisor_pid());
+        let minute = cpu_over(&processes, SAMPLE)?;
+        let pss = processes.iter().map(|&pid| kib(pid, &["Pss"])).sum::<Result<f64>>()?;
+        let name = format!("PSS of the agent with {count} pods");
+        rows.push(Row::of(name, "MiB", &[pss / 1024.0]).target(memory).go(go_memory));
+        let name = format!("processor time with {count} pods, per idle minute");
+        rows.push(Row::of(name, "ms", &[minute * 1e3]).target(time).go(go_time));
+    }
+    Ok(rows)
+}
+
+/// Makes pods by the calls that it takes at the least, all at once; they are removed then. Returns
+/// how long it took until all ran.
+fn by_hand(node: &Node, count: usize) -> Result<Duration> {
+    let folder = node.containerd.path().join("bare");
+    let one = |runtime: Runtime, number: usize| {
+        let sandbox = plain_sandbox(&format!("bare{number}"), &folder);
+        async move {
+            let config = Some(sandbox.clone());
+            let request = w::RunPodSandboxRequest { config, runtime_handler: String::new() };
+            let pod_sandbox_id = runtime.run_sandbox(request).await?.pod_sandbox_id;
+            let request = w::CreateContainerRequest {
+                pod_sandbox_id: pod_sandbox_id.clone(),
+                config: Some(plain_container("c", &["sleep", "1000000"])),
+                sandbox_config: Some(sandbox),
+            };
+            let container_id = runtime.create_container(request).await?.container_id;
+            runtime.start_container(w::StartContainerRequest { container_id }).await?;
+            Ok::<_, Trouble>(pod_sandbox_id)
+        }
+    };
+    let begin = Instant::now();
+    let made = node.cri.ask(|runtime| {
+        join_all((0..count).map(|number| one(runtime.clone(), number)).collect::<Vec<_>>())
+    });
+    let took = begin.elapsed();
+    for made in made {
+        let pod_sandbox_id = made?;
+        let stop = w::StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() };
+        node.cri.ask(|runtime| async move { runtime.stop_sandbox(stop).await })?;
+        let remove = w::RemovePodSandboxRequest { pod_sandbox_id };
+        node.cri.ask(|runtime| async move { runtime.remove_sandbox(remove).await })?;
+    }
+    Ok(took)
+}
+
+/// Makes pods in the cloud, all at once; they are deleted then. Returns how long it took until the
+/// cloud saw all of them run.
+fn by_cloud(node: &Node, count: usize) -> Result<Duration> {
+    let names: Vec<_> = (0..count).map(|number| format!("p{number}")).collect();
+    let begin = Instant::now();
+    make(node, &names)?;
+    let took = begin.elapsed();
+    for name in &names {
+        node.delete(name)?;
+    }
+    for name in &names {
+        node.wait_pod_gone(name)?;
+    }
+    node.wait_until_clean()?;
+    Ok(took)
+}
+
+/// Makes pods, and waits until the cloud sees all of them run.
+fn make(node: &Node, names: &[String]) -> Result<()> {
+    for name in names {
+        node.apply(sleeper(name))?;
+    }
+    let parse = |name: &String| Key::parse(&format!("default/pod/{name}"));
+    let keys = names.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let run = move |cloud: &minicloud::core::Cloud, _| {
+        let runs = |key: &Key| {
+            let pod = cloud.cluster().get(key);
+            pod.is_some_and(|pod| pod["status"]["phase"] == "Running")
+        };
+        keys.iter().all(runs)
+    };
+    let seen = node.cloud.with(|cloud| async move { cloud.wait_for(LONG, run).await });
+    seen.with_context(|| node.evidence())
+}
