@@ -87,5 +87,9 @@ fn every_pod_comes_back_after_a_reboot_without_a_cloud() -> Result<()> {
     pages.sort();
     let wanted: Vec<_> = (0..PODS).map(|number| format!("page {number}")).collect();
     assert_eq!(pages, wanted);
-    Ok(())
+    // Addresses of the sandboxes from before are given back.
+    wait_until("old addresses are free again", LONG, || {
+        node.containerd.leftovers().is_ok_and(|left| left.addresses.len() == PODS)
+    })
+    .with_context(|| format!("{:?}", node.containerd.leftovers()))
 }

@@ -21,11 +21,26 @@ const VOLUME_HOLD: i64 = 2000;
 const KERNEL_NAME: usize = 64;
 
 impl Worker {
+    /// Stops the sandboxes from before, also those that died: only a stop gives their addresses back.
+    async fn stop_old_sandboxes(&self) -> Result<(), Failure> {
+        for old in &self.seen.sandboxes {
+            let request = w::StopPodSandboxRequest { pod_sandbox_id: old.id.clone() };
+            match self.host.runtime.stop_sandbox(request).await {
+                Err(trouble) if !trouble.is_not_found() => {
+                    return Err(Failure::new("", format!("Failed to stop a sandbox: {trouble}")));
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the volumes and a sandbox.
     pub(super) async fn make_sandbox(&mut self, attempt: u32) -> Result<(), Failure> {
         if let Some(what) = unsupported(&self.pod) {
             return Err(Failure { hold: 6 * HOLD, ..Failure::new("", what) });
         }
+        self.stop_old_sandboxes().await?;
         let config = &self.host.config;
         let name = make::kernel_name(&self.pod, &config.cluster_domain);
         if name.len() > KERNEL_NAME {
