@@ -100,7 +100,8 @@ fn a_module_holds_its_own_descriptors_only() -> Result<()> {
         let open = process::descriptors(rig.pid_of(module)?)?;
         let log = format!("/log/{module}.log");
         let own = |file: &&String| {
-            let store = module == Module::Metamanager && file.contains("/store/edgecore.db");
+            let store = module == Module::Metamanager && file.contains("/store/edgecore.db")
+                || module == Module::Eventbus && file.ends_with("/store/mqtt/journal");
             store || file.ends_with(&log) || *file == "/dev/null"
         };
         let files: Vec<_> = open.iter().filter(|target| target.starts_with('/')).collect();
