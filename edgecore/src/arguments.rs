@@ -59,7 +59,7 @@ pub(crate) enum Command {
     /// Run the agent.
     Supervise(Options),
     /// Read the configuration for the supervisor.
-    Convert { config: PathBuf, supervisor_config: PathBuf },
+    Convert { config: PathBuf, supervisor_config: PathBuf, forget_token: bool },
     /// Print this and end.
     Print(String),
 }
@@ -74,7 +74,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
     let mut config = PathBuf::from(CONFIG);
     let mut supervisor_config = PathBuf::from(SUPERVISOR_CONFIG);
     let mut runtime_dir = PathBuf::from(RUNTIME_DIR);
-    let mut resume = false;
+    let (mut resume, mut forget_token) = (false, false);
     let mut remarks = Vec::new();
     let mut words = words.into_iter().peekable();
     let convert = words.next_if(|word| word == "config").is_some();
@@ -89,6 +89,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
             "supervisor-config" => supervisor_config = value()?,
             "runtime-dir" if !convert => runtime_dir = value()?,
             "resume" if !convert => resume = true,
+            "forget-token" if convert => forget_token = true,
             "defaultconfig" => return Ok((Command::Print(defaults_text()), remarks)),
             "minconfig" => return Ok((Command::Print(minimal_text()), remarks)),
             "version" => return Ok((Command::Print(version()), remarks)),
@@ -107,7 +108,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
         }
     }
     let command = if convert {
-        Command::Convert { config, supervisor_config }
+        Command::Convert { config, supervisor_config, forget_token }
     } else {
         let runtime_dir = absolute(&runtime_dir)?;
         Command::Supervise(Options { config, supervisor_config, runtime_dir, resume })

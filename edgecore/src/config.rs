@@ -6,6 +6,7 @@
 mod defaults;
 mod edgecore_yaml;
 mod reader;
+mod spent_token;
 mod supervisor_yaml;
 mod users;
 
@@ -32,10 +33,11 @@ const MAX_FILE: u64 = 1024 * 1024;
 const REFUSED: u8 = 2;
 
 /// Reads both files, prints the supervisor's configuration as one line of JSON on standard output,
-/// and warnings and errors on standard error. Returns 0, or 2 when there are errors.
-pub(crate) fn convert(edgecore: &Path, supervisor: &Path) -> ExitCode {
+/// and warnings and errors on standard error. Returns 0, or 2 when there are errors. With
+/// `forget_token` a token that has done its work is taken out of the first file.
+pub(crate) fn convert(edgecore: &Path, supervisor: &Path, forget_token: bool) -> ExitCode {
     let mut findings = Findings::default();
-    let config = read(edgecore, supervisor, &mut findings);
+    let config = read(edgecore, supervisor, forget_token, &mut findings);
     let mut lines = String::new();
     for warning in &findings.warnings {
         lines += &format!("warning: {warning}\n");
@@ -57,7 +59,12 @@ pub(crate) fn convert(edgecore: &Path, supervisor: &Path) -> ExitCode {
 }
 
 /// Reads both files; nothing when one of them cannot be read at all.
-fn read(edgecore: &Path, supervisor: &Path, findings: &mut Findings) -> Option<Config> {
+fn read(
+    edgecore: &Path,
+    supervisor: &Path,
+    forget_token: bool,
+    findings: &mut Findings,
+) -> Option<Config> {
     let node_file = load(edgecore, findings);
     let settings_file = if supervisor.exists() {
         load(supervisor, findings)
@@ -70,7 +77,11 @@ fn read(edgecore: &Path, supervisor: &Path, findings: &mut Findings) -> Option<C
     let settings = settings_file.map(|file| {
         supervisor_yaml::read(&file, &mut Reader::new(&supervisor.display().to_string(), findings))
     });
-    Some(assemble(&node?, &settings?, findings))
+    let (mut node, settings) = (node?, settings?);
+    if forget_token && findings.errors.is_empty() {
+        node.forget_token(edgecore, findings);
+    }
+    Some(assemble(&node, &settings, findings))
 }
 
 /// Reads one YAML file as a tree.

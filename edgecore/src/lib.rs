@@ -45,8 +45,8 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> ExitCode {
     match command {
         Command::Supervise(options) => supervisor::run(options),
-        Command::Convert { config, supervisor_config } => {
-            config::convert(&config, &supervisor_config)
+        Command::Convert { config, supervisor_config, forget_token } => {
+            config::convert(&config, &supervisor_config, forget_token)
         }
         Command::Print(text) => match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,

@@ -35,17 +35,27 @@ pub(crate) struct Converted {
     pub(crate) warnings: Vec<String>,
 }
 
+/// What the configuration is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A start, at which a token that has done its work is taken out of the file.
+    Start,
+    /// A reload, which changes nothing that the operator did not change.
+    Reload,
+}
+
 /// Runs the converter of `program` on the operator's files.
 ///
 /// # Errors
 /// When it cannot be run, takes too long or prints too much.
-pub(crate) fn run(program: &Path, options: &Options) -> io::Result<Converted> {
+pub(crate) fn run(program: &Path, options: &Options, purpose: Purpose) -> io::Result<Converted> {
     let mut child = Command::new(program)
         .arg("config")
         .arg("--config")
         .arg(&options.config)
         .arg("--supervisor-config")
         .arg(&options.supervisor_config)
+        .args((purpose == Purpose::Start).then_some("--forget-token"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -201,7 +201,7 @@ fn program() -> Result<PathBuf, Failure> {
 }
 
 fn read_config(program: &Path, options: &Options) -> Result<Config, Failure> {
-    let converted = converter::run(program, options)
+    let converted = converter::run(program, options, converter::Purpose::Start)
         .map_err(|error| line(format_args!("cannot read the configuration: {error}")))?;
     for warning in &converted.warnings {
         say::warn(format_args!("{warning}"));

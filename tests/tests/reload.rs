@@ -1,6 +1,7 @@
 //! Reload: the supervisor runs its program file anew in its own process, and no module notices.
 
 use std::fs;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use edgecore_tests::rig::{Rig, Setup, of, process};
@@ -146,4 +147,29 @@ fn a_reload_takes_the_configuration_that_was_written_meanwhile() -> Result<()> {
     // those who shared no connection with it have nothing to learn
     let peers: Vec<Module> = Module::Edgemesh.peers().chain([Module::Edgemesh]).collect();
     before.still_holds_but_for(&rig, &peers)
+}
+
+#[test]
+fn a_start_takes_out_a_token_that_has_done_its_work_and_a_reload_does_not() -> Result<()> {
+    let mut setup = Setup::new()?;
+    let token = format!("{}.eyJh.eyJl.c2ln", "0".repeat(64));
+    setup.edgecore["modules"]["edgeHub"]["token"] = token.as_str().into();
+    let folder = setup.folder.path();
+    let (file, certs) = (folder.join("edgecore.yaml"), folder.join("certs"));
+    fs::create_dir(&certs)?;
+    let certificate = fs::File::create(certs.join("server.crt"))?;
+    let mut rig = setup.start()?;
+    let hub = rig.pid_of(Module::Edgehub)?;
+    // The node has joined.
+    certificate.set_modified(SystemTime::now() + Duration::from_secs(3600))?;
+    reload(&rig)?;
+    assert!(fs::read_to_string(&file)?.contains(&token));
+    assert_eq!(rig.pid_of(Module::Edgehub)?, hub);
+    rig.end(Signal::TERM)?;
+    rig.start_again()?;
+    assert!(!fs::read_to_string(&file)?.contains(&token));
+    let hub = rig.pid_of(Module::Edgehub)?;
+    reload(&rig)?;
+    assert_eq!(rig.pid_of(Module::Edgehub)?, hub, "its configuration is what it was");
+    Ok(())
 }

@@ -1,17 +1,22 @@
 //! `edgecore.yaml`: KubeEdge's own file (v1alpha2), read over KubeEdge's defaults. A key that is not
 //! known is passed over with a warning, as KubeEdge does; a value of the wrong type is an error.
 
+use std::path::Path;
+
 use ipc_proto::{Module, ModuleSet};
 use serde_json::{Map, Value, json};
 
-use super::defaults;
-use super::reader::{Place, Reader};
+use super::reader::{Findings, Place, Reader};
+use super::{defaults, spent_token};
 
 const API_VERSION: &str = "edgecore.config.kubeedge.io/v1alpha2";
 const KIND: &str = "EdgeCore";
 
 /// Where keadm leaves a token for the first start (WIRE.md §3.4).
 const TOKEN_FILE: &str = "/etc/kubeedge/bootstrap-edgecore.conf";
+
+/// Where the file has one.
+const TOKEN: &str = "/modules/edgeHub/token";
 
 /// The file over the defaults, checked as far as the frame needs it.
 #[derive(Debug)]
@@ -198,6 +203,27 @@ impl Node {
             config.insert("stateFolder".to_owned(), json!(self.mqtt_folder()));
         }
         Value::Object(config)
+    }
+
+    /// Takes a token that has done its work out of the file, and out of what edgehub is told.
+    pub(super) fn forget_token(&mut self, file: &Path, findings: &mut Findings) {
+        let token = text(&self.tree, TOKEN).trim();
+        let certificate = Path::new(text(&self.tree, "/modules/edgeHub/tlsCertFile"));
+        if token.is_empty() {
+            return;
+        }
+        match spent_token::forget(file, certificate, token) {
+            Ok(true) => {
+                if let Some(token) = self.tree.pointer_mut(TOKEN) {
+                    *token = "".into();
+                }
+            }
+            Ok(false) => {}
+            Err(error) => findings.warnings.push(format!(
+                "{}: modules.edgeHub.token has done its work and cannot be taken out: {error}",
+                file.display()
+            )),
+        }
     }
 
     /// Returns the folder of eventbus's own state: beside the database, so that both are on a disk

@@ -21,7 +21,7 @@ fn convert(edgecore: &str, supervisor: &str) -> (Option<Config>, Findings) {
     };
     let (edgecore, supervisor) = (write("edgecore.yaml", edgecore), write("s.yaml", supervisor));
     let mut findings = Findings::default();
-    let config = super::read(&edgecore, &supervisor, &mut findings);
+    let config = super::read(&edgecore, &supervisor, false, &mut findings);
     let prefix = format!("{}/", folder.path().display());
     for line in findings.errors.iter_mut().chain(&mut findings.warnings) {
         *line = line.replace(&prefix, "");
@@ -166,7 +166,7 @@ fn a_patience_shorter_than_two_beats_is_refused() {
 fn a_missing_file_is_answered_with_the_way_to_get_one() {
     let mut findings = Findings::default();
     let nowhere = PathBuf::from("/nonexistent/edgecore.yaml");
-    assert!(super::read(&nowhere, &nowhere, &mut findings).is_none());
+    assert!(super::read(&nowhere, &nowhere, false, &mut findings).is_none());
     assert!(findings.errors[0].contains("cannot read /nonexistent/edgecore.yaml"));
     assert!(findings.errors[0].contains("edgecore --minconfig"));
 }

@@ -25,7 +25,7 @@ impl Reactor {
     pub(super) fn reload(&mut self, asked: Option<Id>) -> Result<Infallible, String> {
         self.refuse_when_stopping("reload")?;
         self.notify.reloading();
-        let converted = converter::run(&self.program, &self.options)
+        let converted = converter::run(&self.program, &self.options, converter::Purpose::Reload)
             .map_err(|error| format!("cannot run {}: {error}", self.program.display()))?;
         let Some(config) = converted.config else {
             return Err(format!("the configuration has errors: {}", converted.errors.join("; ")));
