@@ -1,0 +1,167 @@
+//! Reports to the cloud: the latest of each property until the cloud has confirmed it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use ipc_proto::Content;
+
+use super::{Core, Effect, Now};
+use crate::payload::{DeviceState, MsgTwins, StateResult, Twins};
+use crate::twin::Stamp;
+
+/// Reports under way at a time: enough to keep the cloud's rate limit busy.
+const WINDOW: usize = 32;
+
+/// How long a device rests whose report the cloud did not answer, at first and at most: the cloud
+/// never answers a report about a device that it does not know.
+const REST: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+
+/// What a report says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// These properties in these versions.
+    Twins(Vec<(Box<str>, Stamp)>),
+    /// The state and when it was seen last.
+    State(Box<str>, Box<str>),
+}
+
+impl Sent {
+    /// Returns the last part of the report's resource.
+    pub(crate) const fn change(&self) -> &'static str {
+        match self {
+            Self::Twins(_) => "twin/edge_updated",
+            Self::State(..) => "state/update",
+        }
+    }
+}
+
+/// Which devices have something to tell.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    linked: bool,
+    queue: VecDeque<Box<str>>,
+    queued: BTreeSet<Box<str>>,
+    flying: BTreeSet<Box<str>>,
+    /// Devices that rest, and how long they do.
+    resting: BTreeMap<Box<str>, (Instant, Duration)>,
+}
+
+impl Reports {
+    /// Notes that a device may have something to tell.
+    pub(super) fn tell(&mut self, id: &str) {
+        let busy = self.flying.contains(id) || self.resting.contains_key(id);
+        if !busy && self.queued.insert(id.into()) {
+            self.queue.push_back(id.into());
+        }
+    }
+
+    fn next(&mut self) -> Option<Box<str>> {
+        if !self.linked || self.flying.len() >= WINDOW {
+            return None;
+        }
+        let id = self.queue.pop_front()?;
+        self.queued.remove(&id);
+        Some(id)
+    }
+
+    /// Counts the devices that wait to tell something, or for an answer.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len() + self.flying.len() + self.resting.len()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let asleep = self.resting.iter().filter(|(id, _)| self.sleeps(id));
+        asleep.map(|(_, (until, _))| *until).min().filter(|_| self.linked)
+    }
+
+    fn sleeps(&self, id: &str) -> bool {
+        !self.flying.contains(id) && !self.queued.contains(id)
+    }
+
+    fn wake(&mut self, now: Instant) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let due = self.resting.iter().filter(|(id, (until, _))| *until <= now && self.sleeps(id));
+        let due: Vec<_> = due.map(|(id, _)| id.clone()).collect();
+        for id in due {
+            if self.queued.insert(id.clone()) {
+                self.queue.push_back(id);
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Notes that the cloud came or went.
+    pub(crate) fn on_link(&mut self, now: Now, linked: bool, out: &mut Vec<Effect>) {
+        let reports = &mut self.reports;
+        reports.linked = linked;
+        if linked {
+            for id in std::mem::take(&mut reports.resting).into_keys() {
+                reports.tell(&id);
+            }
+        }
+        self.pump(now, out);
+    }
+
+    /// Notes that the cloud has confirmed a report, or has not answered.
+    pub(crate) fn on_reported(&mut self, now: Now, id: &str, sent: &Sent, ok: bool) {
+        let reports = &mut self.reports;
+        reports.flying.remove(id);
+        let rest = reports.resting.remove(id);
+        let Some(entry) = self.devices.get_mut(id) else { return };
+        if ok {
+            match sent {
+                Sent::Twins(stamps) => entry.device.confirm(stamps),
+                Sent::State(state, seen) => {
+                    let same = entry.device.state == *state && entry.device.last_online == *seen;
+                    entry.device.state_untold &= !same;
+                }
+            }
+        } else if reports.linked {
+            let pause = rest.map_or(REST.0, |(_, pause)| (pause * 2).min(REST.1));
+            reports.resting.insert(id.into(), (now.at + pause, pause));
+            return;
+        }
+        reports.tell(id);
+    }
+
+    /// Sends reports while there is room.
+    pub(super) fn report(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.reports.wake(now.at);
+        while let Some(id) = self.reports.next() {
+            let Some(entry) = self.devices.get(&id) else {
+                self.reports.resting.remove(&id);
+                continue;
+            };
+            let device = &entry.device;
+            let untold: Vec<_> = device.untold().collect();
+            let base = self.base(now);
+            let (sent, content) = if untold.is_empty() {
+                if !device.state_untold {
+                    self.reports.resting.remove(&id);
+                    continue;
+                }
+                let state = DeviceState {
+                    name: &device.name,
+                    state: &device.state,
+                    last_online_time: &device.last_online,
+                };
+                let text = serde_json::to_string(&StateResult { base, device: state });
+                let content = Content::text(&text.unwrap_or_default());
+                (Sent::State(device.state.clone(), device.last_online.clone()), content)
+            } else {
+                let twin: MsgTwins = untold
+                    .iter()
+                    .map(|twin| (twin.name.clone(), Some(twin.message(true))))
+                    .collect();
+                let stamps = untold.iter().map(|twin| (twin.name.clone(), twin.stamp()));
+                let content = Content::encode(&Twins { base, twin: &twin });
+                (Sent::Twins(stamps.collect()), content.unwrap_or(Content::NULL))
+            };
+            self.reports.flying.insert(id.clone());
+            out.push(Effect::Report(id, sent, content));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Calls to mappers. Each has a connection of its own and an end in time, as mappers know it from
+//! the Go edgecore.
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use prost::Message;
+use tokio::net::UnixStream;
+use tonic::client::Grpc;
+use tonic::codegen::http::Uri;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::codegen::{Service, StdError};
+use tonic::transport::Endpoint;
+use tonic::{Code, Status};
+use tonic_prost::ProstCodec;
+
+use super::words as w;
+use crate::mappers::{Call, CallError, What};
+
+/// How long connecting and the call may take together.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest answer: nothing of it is used.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Makes a call.
+///
+/// # Errors
+/// [`CallError`] with the reason, for people.
+pub(crate) async fn call(call: Call) -> Result<(), CallError> {
+    let Call { socket, what, .. } = call;
+    let done = async {
+        match what {
+            What::CreateModel(model) => {
+                let request = w::ModelRequest { model: Some(*model) };
+                ask(&socket, "/v1beta1.DeviceMapperService/CreateDeviceModel", request).await
+            }
+            What::UpdateModel(model) => {
+                let request = w::ModelRequest { model: Some(*model) };
+                ask(&socket, "/v1beta1.DeviceMapperService/UpdateDeviceModel", request).await
+            }
+            What::RemoveModel(name) => {
+                ask(&socket, "/v1beta1.DeviceMapperService/RemoveDeviceModel", name).await
+            }
+            What::RegisterDevice(device) => {
+                let request = w::DeviceRequest { device: Some(*device) };
+                ask(&socket, "/v1beta1.DeviceMapperService/RegisterDevice", request).await
+            }
+            What::UpdateDevice(device) => {
+                let request = w::DeviceRequest { device: Some(*device) };
+                ask(&socket, "/v1beta1.DeviceMapperService/UpdateDevice", request).await
+            }
+            What::RemoveDevice(name) => {
+                ask(&socket, "/v1beta1.DeviceMapperService/RemoveDevice", name).await
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, done).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(status)) => Err(failed(&status)),
+        Err(_) => {
+            let patience = PATIENCE.as_secs();
+            Err(CallError::Unreachable(format!("the mapper did not answer within {patience} s")))
+        }
+    }
+}
+
+fn failed(status: &Status) -> CallError {
+    let reason: String = status.message().chars().take(256).collect();
+    let code = status.code();
+    if matches!(code, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) {
+        CallError::Unreachable(reason)
+    } else {
+        CallError::Refused(format!("{code:?}: {reason}"))
+    }
+}
+
+async fn ask<Q: Message + 'static>(
+    socket: &Path,
+    path: &'static str,
+    request: Q,
+) -> Result<(), Status> {
+    let dial = Dial(socket.to_owned());
+    let channel = Endpoint::from_static("http://mapper").connect_with_connector(dial).await;
+    let channel = channel.map_err(|error| {
+        Status::unavailable(format!("cannot connect to {}: {error:?}", socket.display()))
+    })?;
+    let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_ANSWER);
+    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let codec = ProstCodec::<Q, w::Empty>::default();
+    let request = tonic::Request::new(request);
+    grpc.unary(request, PathAndQuery::from_static(path), codec).await.map(drop)
+}
+
+/// Dials a mapper's socket.
+#[derive(Clone, Debug)]
+struct Dial(PathBuf);
+
+impl Service<Uri> for Dial {
+    type Response = TokioIo<UnixStream>;
+    type Error = StdError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let path = self.0.clone();
+        Box::pin(async move { Ok(TokioIo::new(UnixStream::connect(path).await?)) })
+    }
+}
