@@ -83,14 +83,14 @@ impl Device {
         Self { name: name.into(), description: description.into(), ..Self::default() }
     }
 
-    /// Reads the rows. All that they say is told to the cloud again: the process that told it last
-    /// may have died before.
+    /// Reads the rows. All that they say is told to the cloud again, as often as if it were new: the
+    /// process that was to tell it may have died, and the cloud may have been away all the time.
     pub(crate) fn from_rows(rows: Rows) -> Self {
         let twins: Vec<_> = rows.twins.into_iter().map(twin).collect();
-        let told = twins.iter().map(|twin| Told { stamp: None, times: seen_by_cloud(twin) });
+        let told = vec![Told::default(); twins.len()];
         let at = |side: &Option<Side>| side.as_ref().map_or(0, |side| side.at);
         Self {
-            told: told.collect(),
+            told,
             last_report: twins.iter().map(|twin| at(&twin.actual)).max().unwrap_or(0),
             twins,
             state_untold: !rows.state.is_empty(),
@@ -171,12 +171,6 @@ impl Device {
             last_online: self.last_online.clone(),
         }
     }
-}
-
-/// A property of the database whose versions are beyond the first has been reported before.
-fn seen_by_cloud(twin: &Twin) -> u8 {
-    let versions = [&twin.expected, &twin.actual].into_iter().flatten().map(|side| side.version);
-    u8::from(versions.into_iter().any(|version| version.edge > 1 || version.cloud > 0))
 }
 
 fn twin(row: TwinRow) -> Twin {
