@@ -1,7 +1,7 @@
 //! What the pod engine is told by `edgecore.yaml`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -53,6 +53,7 @@ struct Kubelet {
     resolv_conf: Option<String>,
     pod_logs_dir: Option<String>,
     max_pods: Option<u32>,
+    address: Option<String>,
     read_only_port: Option<u16>,
     register_node: Option<bool>,
     register_with_taints: Option<Vec<Box<RawValue>>>,
@@ -90,6 +91,8 @@ pub(crate) struct Config {
     pub(crate) max_pods: u32,
     /// The port that the node tells for logs and exec.
     pub(crate) port: u16,
+    /// The address on which the node's API is served.
+    pub(crate) api_address: IpAddr,
     /// Memory in bytes that is kept from the pods.
     pub(crate) memory_kept: u64,
     /// Disk that is kept from the pods.
@@ -168,6 +171,7 @@ impl Sections {
         if let (Some(text), None) = (&node_ip, address) {
             errors.push(format!("edged.nodeIP is '{text}', expected an IP address"));
         }
+        let api_address = api_address(kubelet.address.as_deref(), &mut errors);
         let kept = kubelet.eviction_hard.unwrap_or_default();
         let memory = keep(&kept, "memory.available", Kept::Bytes(100 << 20), &mut errors);
         let disk_kept = keep(&kept, "nodefs.available", Kept::Share(100), &mut errors);
@@ -189,6 +193,7 @@ impl Sections {
             schedulable: edged.register_schedulable.unwrap_or(true),
             register: kubelet.register_node.unwrap_or(true),
             max_pods: kubelet.max_pods.unwrap_or(110),
+            api_address,
             port: kubelet.read_only_port.filter(|port| *port != 0).unwrap_or(10_350),
             memory_kept: match memory {
                 Kept::Bytes(bytes) => bytes,
@@ -234,6 +239,15 @@ fn check_folders(root: &str, logs: &str, statics: &str, errors: &mut Vec<String>
             errors.push(format!("{key} is '{folder}', expected a full path"));
         }
     }
+}
+
+/// Returns where the node's API is served: on this host alone unless the operator says it.
+fn api_address(text: Option<&str>, errors: &mut Vec<String>) -> IpAddr {
+    let text = text.filter(|text| !text.is_empty()).unwrap_or("127.0.0.1");
+    text.parse().unwrap_or_else(|_| {
+        errors.push(format!("tailoredKubeletConfig.address is '{text}', expected an IP address"));
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    })
 }
 
 fn keep(

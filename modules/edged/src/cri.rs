@@ -95,6 +95,11 @@ impl Trouble {
         self.code == Code::DeadlineExceeded && !self.own
     }
 
+    /// Tells whether the runtime has as much to do as it takes.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.code == Code::ResourceExhausted
+    }
+
     /// Tells whether the runtime does not know such a call.
     pub fn is_unimplemented(&self) -> bool {
         self.code == Code::Unimplemented
@@ -256,6 +261,16 @@ calls! {
     list_containers = "RuntimeService" / "ListContainers" within LIST_PATIENCE, ListContainersRequest => ListContainersResponse;
     /// Asks about one container.
     container_status = "RuntimeService" / "ContainerStatus" within LIST_PATIENCE, ContainerStatusRequest => ContainerStatusResponse;
+    /// Asks for the address of a command's streams.
+    exec_url = "RuntimeService" / "Exec" within LIST_PATIENCE, ExecRequest => StreamResponse;
+    /// Asks for the address of the streams of a container's own command.
+    attach_url = "RuntimeService" / "Attach" within LIST_PATIENCE, AttachRequest => StreamResponse;
+    /// Asks for the address of streams to ports.
+    port_forward_url = "RuntimeService" / "PortForward" within LIST_PATIENCE, PortForwardRequest => StreamResponse;
+    /// Asks what all containers use.
+    container_stats = "RuntimeService" / "ListContainerStats" within LIST_PATIENCE, ListStatsRequest => ListContainerStatsResponse;
+    /// Asks what all sandboxes use. Older runtimes do not know this call.
+    sandbox_stats = "RuntimeService" / "ListPodSandboxStats" within LIST_PATIENCE, ListStatsRequest => ListPodSandboxStatsResponse;
     /// Asks whether an image is here.
     image_status = "ImageService" / "ImageStatus" within LIST_PATIENCE, ImageStatusRequest => ImageStatusResponse;
     /// Lists the images.

@@ -4,6 +4,7 @@
 //! [`pod::plan`] and takes them through the container runtime ([`cri`]). This file tells the actors
 //! what the store has and that the runtime changed; [`node`] keeps the node itself known.
 
+mod api;
 mod config;
 pub mod cri;
 mod env;
@@ -41,6 +42,9 @@ use runtime::State;
 use store::Store;
 use worker::{Host, NodeFacts};
 
+/// Questions of the node's API that wait for the engine.
+const ASKS: usize = 64;
+
 /// Runs the module until the supervisor asks it to drain. Containers go on running then.
 ///
 /// # Errors
@@ -67,6 +71,10 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     tokio::spawn(node.run());
     let (statics_sender, mut statics) = mpsc::channel(1);
     let manifests = host.config.statics.clone();
+    let (asks_sender, mut asks) = mpsc::channel::<api::Ask>(ASKS);
+    let (troubles_sender, mut troubles) = watch::channel(String::new());
+    api::begin(context.node(), &host.config, asks_sender, troubles_sender)
+        .context("cannot start the thread of the node's API")?;
     let mut pods = Pods::new(context.node(), host);
     begin_statics(&mut pods, &manifests, context.node(), statics_sender);
     loop {
@@ -85,8 +93,12 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             Some(all) = statics.recv() => pods.set_statics(all),
             Some(()) = pods.next_ended() => {}
             Ok(()) = states.changed() => {}
+            Ok(()) = troubles.changed() => {}
+            // Who asked may be gone.
+            Some(ask) = asks.recv() => drop(ask.send(pods.all())),
         }
-        let report = Report::new(&states.borrow_and_update(), &pods);
+        let trouble = troubles.borrow_and_update().clone();
+        let report = Report::new(&states.borrow_and_update(), &pods, trouble);
         if pods.said.as_ref() != Some(&report) {
             context.report(&report)?;
             wanted_sender.send_replace(pods.count());
@@ -153,6 +165,9 @@ fn take(pods: &mut Pods, delivery: Delivery) {
 pub(crate) struct Report {
     runtime: RuntimeReport,
     pods: usize,
+    /// Why the node's API is not served; empty when it is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    api: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -165,7 +180,7 @@ struct RuntimeReport {
 }
 
 impl Report {
-    fn new(state: &State, pods: &Pods) -> Self {
+    fn new(state: &State, pods: &Pods, api: String) -> Self {
         let word = match (state.looked, state.trouble.is_empty()) {
             (false, _) => "unknown",
             (true, true) => "ready",
@@ -173,7 +188,11 @@ impl Report {
         };
         let (name, version) = (state.name.clone(), state.version.clone());
         let reason = state.trouble.clone();
-        Self { runtime: RuntimeReport { state: word, name, version, reason }, pods: pods.count() }
+        Self {
+            runtime: RuntimeReport { state: word, name, version, reason },
+            pods: pods.count(),
+            api,
+        }
     }
 }
 

@@ -88,6 +88,11 @@ impl Pods {
         self.orders.len()
     }
 
+    /// Returns all that are known, with those that are ending.
+    pub(crate) fn all(&self) -> Vec<Arc<Pod>> {
+        self.orders.values().map(|order| Arc::clone(&order.borrow().pod)).collect()
+    }
+
     /// Takes the array of all pods that the store has.
     pub(crate) fn set(&mut self, array: &Bytes) {
         let pods: Vec<&RawValue> = match serde_json::from_slice(array) {

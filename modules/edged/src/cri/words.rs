@@ -4,6 +4,7 @@
 
 mod container;
 mod image;
+mod stream;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use prost::{Enumeration, Message};
 
 pub use container::*;
 pub use image::*;
+pub use stream::*;
 
 /// Asks which runtime it is.
 #[derive(Clone, PartialEq, Message)]

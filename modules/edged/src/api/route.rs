@@ -1,0 +1,208 @@
+//! What a request is about. Pure: method and address in, route or refusal out.
+
+use hyper::{Method, StatusCode, Uri};
+
+use super::reply::Refusal;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Whether it lives; with `engine`, whether the pod engine does.
+    Healthz {
+        engine: bool,
+    },
+    Pods,
+    RunningPods,
+    Logs(Target, Query),
+    Exec(Target, Query),
+    Attach(Target, Query),
+    PortForward(Target, Query),
+    Run(Target, Query),
+    /// Without what is not processor and memory if `small`.
+    Summary {
+        small: bool,
+    },
+    Metrics,
+    Resource,
+    Cadvisor,
+    Probes,
+    Configz,
+}
+
+/// A container of a pod, or the pod alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) namespace: String,
+    pub(crate) pod: String,
+    /// Empty for whichever pod has the name.
+    pub(crate) uid: String,
+    pub(crate) container: String,
+}
+
+/// The parameters behind the question mark, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads parameters. What cannot be decoded is left out, as Go does.
+    pub(crate) fn parse(text: &str) -> Self {
+        let pair = |part: &str| {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            let plus = |text: &str| decode(&text.replace('+', " "));
+            Some((plus(key)?, plus(value)?))
+        };
+        Self(text.split('&').filter(|part| !part.is_empty()).filter_map(pair).collect())
+    }
+
+    /// Returns the first value of a key.
+    pub(crate) fn first(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns all values of a key.
+    pub(crate) fn all(&self, key: &str) -> Vec<String> {
+        let named = self.0.iter().filter(|(name, _)| name == key);
+        named.map(|(_, value)| value.clone()).collect()
+    }
+
+    /// Tells whether a flag of the API is set: anything but `false` and `0` sets it.
+    pub(crate) fn is_set(&self, key: &str) -> bool {
+        self.first(key).is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
+    }
+}
+
+/// Takes the percent signs out of a text.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    let digit = |bytes: &mut std::str::Bytes<'_>| char::from(bytes.next()?).to_digit(16);
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let value = digit(&mut bytes)? * 16 + digit(&mut bytes)?;
+            decoded.push(u8::try_from(value).ok()?);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
+
+/// Finds out what a request is about.
+///
+/// # Errors
+/// What kubelet answers to requests that it has no route for.
+pub(crate) fn route(method: &Method, uri: &Uri) -> Result<Route, Refusal> {
+    let none = || Refusal::new(StatusCode::NOT_FOUND, "404: Page Not Found");
+    let path = decode(uri.path()).ok_or_else(none)?;
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    if parts.iter().any(|part| matches!(*part, "" | "." | "..") || part.contains('\0')) {
+        return Err(none());
+    }
+    let query = Query::parse(uri.query().unwrap_or_default());
+    let (get, post) = ([Method::GET].as_slice(), [Method::GET, Method::POST].as_slice());
+    let (route, methods) = match *parts.as_slice() {
+        ["healthz"] | ["healthz", "ping" | "log"] => (Route::Healthz { engine: false }, get),
+        ["healthz", "syncloop"] => (Route::Healthz { engine: true }, get),
+        ["pods"] => (Route::Pods, get),
+        ["runningpods"] => (Route::RunningPods, get),
+        ["containerLogs", namespace, pod, container] => {
+            (Route::Logs(Target::new(namespace, pod, "", container), query), get)
+        }
+        ["exec", namespace, pod, container] => {
+            (Route::Exec(Target::new(namespace, pod, "", container), query), post)
+        }
+        ["exec", namespace, pod, uid, container] => {
+            (Route::Exec(Target::new(namespace, pod, uid, container), query), post)
+        }
+        ["attach", namespace, pod, container] => {
+            (Route::Attach(Target::new(namespace, pod, "", container), query), post)
+        }
+        ["attach", namespace, pod, uid, container] => {
+            (Route::Attach(Target::new(namespace, pod, uid, container), query), post)
+        }
+        ["portForward", namespace, pod] => {
+            (Route::PortForward(Target::new(namespace, pod, "", ""), query), post)
+        }
+        ["portForward", namespace, pod, uid] => {
+            (Route::PortForward(Target::new(namespace, pod, uid, ""), query), post)
+        }
+        ["run", namespace, pod, container] => {
+            (Route::Run(Target::new(namespace, pod, "", container), query), &post[1..])
+        }
+        ["run", namespace, pod, uid, container] => {
+            (Route::Run(Target::new(namespace, pod, uid, container), query), &post[1..])
+        }
+        ["stats", "summary"] => {
+            (Route::Summary { small: query.first("only_cpu_and_memory") == Some("true") }, post)
+        }
+        ["metrics"] => (Route::Metrics, get),
+        ["metrics", "resource"] => (Route::Resource, get),
+        ["metrics", "cadvisor"] => (Route::Cadvisor, get),
+        ["metrics", "probes"] => (Route::Probes, get),
+        ["configz"] => (Route::Configz, get),
+        _ => return Err(none()),
+    };
+    if methods.contains(method) {
+        return Ok(route);
+    }
+    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"))
+}
+
+impl Target {
+    fn new(namespace: &str, pod: &str, uid: &str, container: &str) -> Self {
+        let [namespace, pod, uid, container] =
+            [namespace, pod, uid, container].map(ToOwned::to_owned);
+        Self { namespace, pod, uid, container }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(method: &Method, text: &'static str) -> Result<Route, u16> {
+        route(method, &Uri::from_static(text)).map_err(|refusal| refusal.status.as_u16())
+    }
+
+    #[test]
+    fn both_forms_of_a_path_are_known() {
+        let named = Target::new("ns", "p", "", "c");
+        let query = Query::parse("command=a%20b&command=c%2Bd+e&x=%zz");
+        assert_eq!(query.all("command"), ["a b", "c+d e"]);
+        assert_eq!(query.first("x"), None);
+        let uri = "/exec/ns/p/c?command=a%20b&command=c%2Bd+e&x=%zz";
+        assert_eq!(ask(&Method::POST, uri), Ok(Route::Exec(named.clone(), query)));
+        let with_uid = Target { uid: "u".to_owned(), ..named };
+        assert_eq!(
+            ask(&Method::GET, "/attach/ns/p/u/c/"),
+            Ok(Route::Attach(with_uid, Query::default()))
+        );
+    }
+
+    #[test]
+    fn what_is_no_route_is_refused() {
+        for text in [
+            "/",
+            "/nothing",
+            "/containerLogs/ns/p",
+            "/containerLogs/ns/../../c",
+            "/containerLogs/ns//c",
+            "/containerLogs/ns/%2e%2e/c",
+            "/pods%00",
+            "/pods%zz",
+            "/exec/a/b/c/d/e",
+            "/checkpoint/ns/p/c",
+        ] {
+            assert_eq!(ask(&Method::GET, text), Err(404), "{text}");
+        }
+        assert_eq!(ask(&Method::DELETE, "/pods"), Err(405));
+        assert_eq!(ask(&Method::GET, "/run/ns/p/c"), Err(405));
+    }
+
+    #[test]
+    fn flags_are_set_as_in_the_api() {
+        let query = Query::parse("follow&timestamps=False&previous=0&x=1");
+        assert!(query.is_set("follow") && query.is_set("x"));
+        assert!(!query.is_set("timestamps") && !query.is_set("previous") && !query.is_set("none"));
+    }
+}
