@@ -10,6 +10,7 @@ pub mod cri;
 pub mod hostile;
 pub mod mosquitto;
 pub mod mqtt;
+pub mod node_api;
 pub mod operator;
 pub mod pods;
 pub mod privilege;

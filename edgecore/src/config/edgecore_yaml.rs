@@ -199,6 +199,15 @@ impl Node {
         if module == Module::Edgehub {
             config.insert("tokenFile".to_owned(), json!(TOKEN_FILE));
         }
+        if module == Module::Edgestream {
+            let of_edged = |key: &str| self.tree.pointer(&format!("/modules/edged/{key}")).cloned();
+            let api = json!({
+                "address": of_edged("tailoredKubeletConfig/address"),
+                "port": of_edged("tailoredKubeletConfig/readOnlyPort"),
+            });
+            config.insert("nodeApi".to_owned(), api);
+            config.insert("nodeIP".to_owned(), json!(of_edged("nodeIP")));
+        }
         if module == Module::Eventbus {
             config.insert("stateFolder".to_owned(), json!(self.mqtt_folder()));
         }

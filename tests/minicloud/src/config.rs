@@ -18,6 +18,10 @@ pub struct Config {
     pub hub: SocketAddr,
     /// Where nodes get their certificates.
     pub https: SocketAddr,
+    /// Where nodes' tunnels come in.
+    pub tunnel: SocketAddr,
+    /// Where users of the tunnels come in; plain HTTP.
+    pub stream: SocketAddr,
     /// Where tests look and steer; a loopback address. `None`: nowhere.
     pub control: Option<SocketAddr>,
     /// Where the router takes calls. `None`: nowhere, and uploads go to no endpoint.
@@ -49,6 +53,8 @@ impl Default for Config {
             manifests: None,
             hub: anywhere,
             https: anywhere,
+            tunnel: anywhere,
+            stream: anywhere,
             control: None,
             router: None,
             names: Vec::new(),

@@ -25,6 +25,7 @@ pub mod pki;
 mod router;
 mod shared;
 mod store;
+pub mod stream;
 mod time;
 mod token;
 

@@ -31,6 +31,7 @@ use crate::owner::{COMMAND_QUEUE, Command, Conditions, Owner, Ports};
 use crate::pki::Authority;
 use crate::shared::Shared;
 use crate::store::Store;
+use crate::stream::{self, ToTunnel, TunnelFault, Tunnels};
 use crate::{control, https, manifests, router, token};
 
 /// How often a condition that time alone can make true is looked at again.
@@ -43,6 +44,7 @@ pub struct Minicloud {
     turns: watch::Receiver<u64>,
     hub: SocketAddr,
     https: SocketAddr,
+    streams: Streams,
     control: Option<SocketAddr>,
     router: Option<SocketAddr>,
     #[cfg(feature = "quic")]
@@ -127,6 +129,7 @@ impl Minicloud {
         tasks.spawn(listen(listener, shared.conditions.clone(), move |stream| {
             https::serve(stream, with.clone())
         }));
+        let streams = Streams::listen(config, &shared, &mut tasks).await?;
         #[cfg(feature = "quic")]
         let quic = {
             let endpoint = quic::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &shared)?;
@@ -163,6 +166,7 @@ impl Minicloud {
             turns,
             hub,
             https,
+            streams,
             control,
             router,
             #[cfg(feature = "quic")]
@@ -203,6 +207,46 @@ impl Minicloud {
     #[must_use]
     pub const fn https(&self) -> SocketAddr {
         self.https
+    }
+
+    /// Returns where nodes' tunnels come in.
+    #[must_use]
+    pub const fn tunnel(&self) -> SocketAddr {
+        self.streams.tunnel
+    }
+
+    /// Returns where users of the tunnels come in.
+    #[must_use]
+    pub const fn stream(&self) -> SocketAddr {
+        self.streams.front
+    }
+
+    /// Returns the number of a node's tunnel, where it has one; a later one has a greater number.
+    #[must_use]
+    pub fn tunnel_of(&self, node: &str) -> Option<u64> {
+        self.streams.tunnels.find(node).map(|tunnel| tunnel.number)
+    }
+
+    /// Returns how often nodes said of each user's connection that it was over.
+    #[must_use]
+    pub fn removed(&self) -> BTreeMap<u64, u64> {
+        self.streams.tunnels.0.borrow().removed.clone()
+    }
+
+    /// Returns how many frames of data came through the tunnels, and their bytes.
+    #[must_use]
+    pub fn frames(&self) -> (u64, u64) {
+        self.streams.tunnels.0.borrow().frames
+    }
+
+    /// Begins a fault of a node's tunnel.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub async fn tunnel_fault(&self, node: &str, fault: TunnelFault) -> Result<()> {
+        let tunnel =
+            self.streams.tunnels.find(node).with_context(|| format!("{node} has no tunnel"))?;
+        tunnel.orders.send(ToTunnel::Fault(fault)).await.ok().context("the tunnel has ended")
     }
 
     /// Returns where the control API listens.
@@ -362,6 +406,30 @@ impl Minicloud {
         done.await.context("the cloud has ended")?;
         self.tasks.shutdown().await;
         Ok(())
+    }
+}
+
+/// Where the tunnels and their users come in.
+struct Streams {
+    tunnel: SocketAddr,
+    front: SocketAddr,
+    tunnels: Tunnels,
+}
+
+impl Streams {
+    async fn listen(config: &Config, shared: &Shared, tasks: &mut JoinSet<()>) -> Result<Self> {
+        let tunnels = Tunnels::default();
+        let (tunnel, listener) = bind(config.tunnel).await?;
+        let with = (shared.clone(), tunnels.clone());
+        tasks.spawn(listen(listener, shared.conditions.clone(), move |stream| {
+            stream::serve_tunnel(stream, with.0.clone(), with.1.clone())
+        }));
+        let (front, listener) = bind(config.stream).await?;
+        let with = (shared.clone(), tunnels.clone());
+        tasks.spawn(listen(listener, shared.conditions.clone(), move |stream| {
+            stream::serve_front(stream, with.0.clone(), with.1.clone())
+        }));
+        Ok(Self { tunnel, front, tunnels })
     }
 }
 

@@ -65,6 +65,13 @@ impl Cloud {
             "tlsPrivateKeyFile": certs.join("server.key"),
             "token": self.minicloud.token(),
         });
+        setup.edgecore["modules"]["edgeStream"] = json!({
+            "enable": true,
+            "server": self.minicloud.tunnel().to_string(),
+            "tlsTunnelCAFile": certs.join("ca/rootCA.crt"),
+            "tlsTunnelCertFile": certs.join("server.crt"),
+            "tlsTunnelPrivateKeyFile": certs.join("server.key"),
+        });
     }
 
     /// Does something with the cloud and waits until it is done.

@@ -64,6 +64,11 @@ fn edgecore_yaml(folder: &Path, store: &Path) -> Value {
                     "staticPodPath": folder.join("manifests"),
                 },
             },
+            "edgeStream": {
+                "tlsTunnelCAFile": certs.join("rootCA.crt"),
+                "tlsTunnelCertFile": certs.join("server.crt"),
+                "tlsTunnelPrivateKeyFile": certs.join("server.key"),
+            },
             "deviceTwin": {"dmiSockPath": format!("{}/", folder.join("dmi").display())},
         },
     })

@@ -1,0 +1,225 @@
+//! The module's configuration: section `edgeStream` of edgecore.yaml, and where the node's own API
+//! is; checked.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// What the supervisor hands over, as it was typed.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Raw {
+    #[serde(default)]
+    node: String,
+    #[serde(default, rename = "nodeIP")]
+    node_ip: Option<String>,
+    #[serde(default)]
+    node_api: RawApi,
+    #[serde(default)]
+    edge_stream: RawStream,
+}
+
+/// Where edged serves, as it was typed.
+#[derive(Debug, Default, Deserialize)]
+struct RawApi {
+    address: Option<String>,
+    port: Option<u16>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawStream {
+    handshake_timeout: Option<i64>,
+    read_deadline: Option<i64>,
+    write_deadline: Option<i64>,
+    server: Option<String>,
+    #[serde(rename = "tlsTunnelCAFile")]
+    tls_tunnel_ca_file: Option<PathBuf>,
+    tls_tunnel_cert_file: Option<PathBuf>,
+    tls_tunnel_private_key_file: Option<PathBuf>,
+}
+
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    /// A name or an address, without brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Endpoint {
+    fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        let sane = !host.is_empty()
+            && (bare.is_some() || !host.contains(':'))
+            && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._:%".contains(c));
+        sane.then(|| Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Where the certificates are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Files {
+    pub(crate) ca: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// The configuration, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) node: String,
+    /// The node's address, where the operator chose it.
+    pub(crate) node_ip: Option<IpAddr>,
+    /// The node's own API, the only place that is asked for the cloud.
+    pub(crate) api: SocketAddr,
+    /// The cloud's end of the tunnel.
+    pub(crate) server: Endpoint,
+    /// Bound on a dial up to the standing tunnel.
+    pub(crate) handshake: Duration,
+    /// How long the cloud may leave a ping unanswered.
+    pub(crate) read_deadline: Duration,
+    /// How long a write may make no progress.
+    pub(crate) write_deadline: Duration,
+    pub(crate) files: Files,
+}
+
+/// All that is wrong with a configuration.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub(crate) struct Invalid(Vec<String>);
+
+#[derive(Default)]
+struct Check(Vec<String>);
+
+impl Check {
+    fn wrong(&mut self, key: &str, value: &impl fmt::Debug, expected: &str) {
+        self.0.push(format!("{key} is {value:?}, expected {expected}"));
+    }
+
+    /// Takes seconds; 0 and what is missing mean the default.
+    fn seconds(&mut self, key: &str, value: Option<i64>, default: u64) -> Duration {
+        let seconds = value.filter(|value| *value != 0).map_or(Some(default), |value| {
+            u64::try_from(value).ok().filter(|seconds| *seconds <= 86_400)
+        });
+        Duration::from_secs(seconds.unwrap_or_else(|| {
+            self.wrong(key, &value, "seconds from 1 to 86400");
+            default
+        }))
+    }
+
+    fn file(&mut self, key: &str, value: Option<PathBuf>) -> PathBuf {
+        let file = value.unwrap_or_default();
+        if !file.is_absolute() || file.file_name().is_none() {
+            self.wrong(key, &file, "the absolute path of a file");
+        }
+        file
+    }
+
+    fn address(&mut self, key: &str, text: Option<&str>) -> Option<IpAddr> {
+        let text = text.filter(|text| !text.is_empty())?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.wrong(key, &text, "an IP address");
+        }
+        address
+    }
+}
+
+/// Returns where to reach a server that listens at `address`.
+const fn reachable(address: IpAddr) -> IpAddr {
+    if address.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address }
+}
+
+impl TryFrom<Raw> for Config {
+    type Error = Invalid;
+
+    fn try_from(raw: Raw) -> Result<Self, Invalid> {
+        let mut check = Check::default();
+        let Raw { node, node_ip, node_api, edge_stream: stream } = raw;
+        if node.is_empty() || !node.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
+            check.wrong("node", &node, "a DNS subdomain");
+        }
+        let text = stream.server.unwrap_or_default();
+        let server = Endpoint::parse(&text).unwrap_or_else(|| {
+            check.wrong("edgeStream.server", &text, "host:port");
+            Endpoint { host: String::new(), port: 0 }
+        });
+        let address = check.address("tailoredKubeletConfig.address", node_api.address.as_deref());
+        let address = reachable(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        let port = node_api.port.filter(|port| *port != 0).unwrap_or(10_350);
+        let config = Self {
+            node,
+            node_ip: check.address("edged.nodeIP", node_ip.as_deref()),
+            api: SocketAddr::new(address, port),
+            server,
+            handshake: check.seconds("edgeStream.handshakeTimeout", stream.handshake_timeout, 30),
+            read_deadline: check.seconds("edgeStream.readDeadline", stream.read_deadline, 15),
+            write_deadline: check.seconds("edgeStream.writeDeadline", stream.write_deadline, 15),
+            files: Files {
+                ca: check.file("edgeStream.tlsTunnelCAFile", stream.tls_tunnel_ca_file),
+                certificate: check
+                    .file("edgeStream.tlsTunnelCertFile", stream.tls_tunnel_cert_file),
+                key: check
+                    .file("edgeStream.tlsTunnelPrivateKeyFile", stream.tls_tunnel_private_key_file),
+            },
+        };
+        if check.0.is_empty() { Ok(config) } else { Err(Invalid(check.0)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(stream: &serde_json::Value) -> Result<Config, String> {
+        let raw = json!({"node": "edge1", "nodeIP": "", "edgeStream": stream,
+            "nodeApi": {"address": "0.0.0.0", "port": 10_350}});
+        let raw: Raw = serde_json::from_value(raw).map_err(|error| error.to_string())?;
+        Config::try_from(raw).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn keadm_s_section_is_taken() {
+        let config = check(&json!({
+            "enable": true, "handshakeTimeout": 30, "readDeadline": 0, "server": "[::1]:10004",
+            "tlsTunnelCAFile": "/etc/kubeedge/ca/rootCA.crt",
+            "tlsTunnelCertFile": "/etc/kubeedge/certs/server.crt",
+            "tlsTunnelPrivateKeyFile": "/etc/kubeedge/certs/server.key", "writeDeadline": 7}));
+        let config = config.unwrap();
+        assert_eq!(config.server.to_string(), "[::1]:10004");
+        assert_eq!(config.api.to_string(), "127.0.0.1:10350");
+        let deadlines = (config.read_deadline.as_secs(), config.write_deadline.as_secs());
+        assert_eq!(deadlines, (15, 7));
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let wrong =
+            check(&json!({"server": "nowhere", "writeDeadline": -1, "tlsTunnelCAFile": "ca"}));
+        let wrong = wrong.unwrap_err();
+        for part in
+            ["edgeStream.server is \"nowhere\"", "writeDeadline", "tlsTunnelCAFile is \"ca\""]
+        {
+            assert!(wrong.contains(part), "{wrong}");
+        }
+    }
+}

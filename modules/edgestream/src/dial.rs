@@ -1,0 +1,119 @@
+//! The way to a standing tunnel: TCP, TLS both ways, the upgrade to WebSocket.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::Empty;
+use hyper::header::{CONNECTION, HOST, UPGRADE};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::config::Config;
+use crate::identity;
+use crate::trouble::Trouble;
+
+/// The greatest head of the cloud's answer.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// A standing tunnel.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    pub(crate) stream: TlsStream<TcpStream>,
+    /// What came behind the answer to the upgrade.
+    pub(crate) early: BytesMut,
+}
+
+/// Dials the cloud.
+pub(crate) async fn dial(config: &Config) -> Result<Dialled, Trouble> {
+    let late = |_| Trouble::Timeout(config.server.clone(), config.handshake);
+    tokio::time::timeout(config.handshake, connect(config)).await.map_err(late)?
+}
+
+async fn connect(config: &Config) -> Result<Dialled, Trouble> {
+    let server = &config.server;
+    let tls = identity::load(&config.files)?;
+    let unreachable = |error| Trouble::Unreachable(server.clone(), error);
+    let stream = TcpStream::connect((&*server.host, server.port)).await.map_err(unreachable)?;
+    look_after(&stream, config.write_deadline).map_err(unreachable)?;
+    let own = stream.local_addr().map_err(unreachable)?;
+    let name = ServerName::try_from(server.host.clone())
+        .map_err(|_| unreachable(io::ErrorKind::InvalidInput.into()))?;
+    let stream = TlsConnector::from(tls)
+        .connect(name, stream)
+        .await
+        .map_err(|error| Trouble::Tls(server.clone(), error))?;
+    upgrade(config, own, stream).await
+}
+
+/// Makes the connection notice when the other side is gone: what is not confirmed within
+/// `patience` ends it, and an idle one is looked after.
+fn look_after(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+    let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+    stream.set_nodelay(true)?;
+    sockopt::set_tcp_user_timeout(stream, millis)?;
+    sockopt::set_tcp_keepidle(stream, patience)?;
+    sockopt::set_tcp_keepintvl(stream, (patience / 3).max(Duration::from_secs(1)))?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    Ok(())
+}
+
+async fn upgrade(
+    config: &Config,
+    own: SocketAddr,
+    stream: TlsStream<TcpStream>,
+) -> Result<Dialled, Trouble> {
+    let server = &config.server;
+    let failed =
+        |error: &dyn std::fmt::Display| Trouble::Upgrade(server.clone(), error.to_string());
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| failed(&error))?;
+    tokio::spawn(connection.with_upgrades());
+    let key = generate_key();
+    let request = request(config, own, &key).map_err(|error| failed(&error))?;
+    let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(failed(&format_args!("it answered {}", answer.status())));
+    }
+    let accepted = answer.headers().get("sec-websocket-accept").map(|value| value.as_bytes());
+    if accepted != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+        return Err(failed(&"it is no WebSocket server"));
+    }
+    let upgraded = hyper::upgrade::on(answer).await.map_err(|error| failed(&error))?;
+    let parts = upgraded
+        .downcast::<TokioIo<TlsStream<TcpStream>>>()
+        .map_err(|_| failed(&"the connection changed its kind"))?;
+    Ok(Dialled { stream: parts.io.into_inner(), early: parts.read_buf.into() })
+}
+
+/// Makes the request; `Origin` has to be absent.
+fn request(
+    config: &Config,
+    own: SocketAddr,
+    key: &str,
+) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+    let Config { node, node_ip, server, .. } = config;
+    // By this address the cloud finds the tunnel when numbers of the node are asked for.
+    let address = node_ip.unwrap_or_else(|| own.ip());
+    Request::get("/v1/kubeedge/connect")
+        .header(HOST, server.to_string())
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", key)
+        .header("SessionHostNameOverride", node)
+        .header("SessionInternalIP", address.to_string())
+        .body(Empty::new())
+}

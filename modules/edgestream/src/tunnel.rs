@@ -1,0 +1,288 @@
+//! A standing tunnel: frames in, frames out, signs of life, and the sessions' connections.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, SimplexStream, WriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+
+use crate::config::Config;
+use crate::core::{Effect, MAX_SESSIONS, Sessions};
+use crate::dial::Dialled;
+use crate::frames::{self, Decoder, HEAD, Message};
+use crate::local::Local;
+use crate::trouble::Trouble;
+use crate::words::{self, Frame, Kind, MAX_HEAD};
+
+/// Frames that may wait to go out, all sessions together. Each session that wants to send another
+/// waits its turn and reads nothing meanwhile, so this and one frame for each is all there is.
+const OUTGOING: usize = 8;
+
+/// Bytes of one session that may wait for the node. The tunnel has no flow control of its own: once
+/// they are too many, nothing more is read of the whole tunnel, which holds the cloud up.
+const WINDOW: usize = 256 * 1024;
+
+/// Words that may wait to go out beside the sessions' data: an end for each session, and refusals.
+const MAX_SAID: usize = 2 * MAX_SESSIONS;
+
+/// How long a session may hold the others up so, without taking a byte. Slow is not stalled: flash
+/// memory may take seconds over a write.
+const STALL: Duration = Duration::from_secs(10);
+
+/// The longest pause between two pings: KubeEdge's.
+const PING: Duration = Duration::from_secs(5);
+
+/// What a ping says.
+const PING_TEXT: &[u8] = b"ping you";
+
+/// A frame to go out: [`HEAD`] bytes of room, then the payload.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    kind: frames::Kind,
+    buffer: BytesMut,
+}
+
+impl Outgoing {
+    /// A message of the tunnel, with its room.
+    pub(crate) const fn text(buffer: BytesMut) -> Self {
+        Self { kind: frames::Kind::Text, buffer }
+    }
+
+    fn control(kind: frames::Kind, payload: &[u8]) -> Self {
+        let mut buffer = BytesMut::zeroed(HEAD);
+        buffer.extend_from_slice(payload);
+        Self { kind, buffer }
+    }
+
+    fn said(connection: u64, kind: Kind, data: &[u8]) -> Self {
+        let mut buffer = BytesMut::with_capacity(HEAD + MAX_HEAD + data.len());
+        buffer.resize(HEAD, 0);
+        words::write_head(&mut buffer, connection, kind);
+        buffer.extend_from_slice(data);
+        Self::text(buffer)
+    }
+}
+
+/// The node's side of a session.
+struct Side {
+    feed: WriteHalf<SimplexStream>,
+    task: AbortHandle,
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What a tunnel holds, beside its socket.
+struct Hands<'a> {
+    config: &'a Config,
+    sessions: Sessions,
+    sides: HashMap<u64, Side>,
+    up: mpsc::Sender<Outgoing>,
+    ended: mpsc::Sender<(u64, u64)>,
+    /// What is to be said beside the sessions' data.
+    say: VecDeque<Outgoing>,
+    /// Bytes that their session has no room for, while they wait.
+    feeding: Option<(u64, Bytes)>,
+    /// Since when nothing was fed.
+    fed: Instant,
+}
+
+/// Carries a tunnel until it ends; returns why it did. `streams` is told how many sessions stand.
+pub(crate) async fn carry(
+    dialled: Dialled,
+    config: &Config,
+    streams: &watch::Sender<usize>,
+) -> Trouble {
+    let Dialled { stream, early } = dialled;
+    let (mut source, sink) = tokio::io::split(stream);
+    let (up, queue) = mpsc::channel(OUTGOING);
+    let (ended_sender, mut ended) = mpsc::channel(MAX_SESSIONS);
+    let (pinged_sender, mut pinged) = watch::channel(());
+    let writing = write(sink, queue, config.write_deadline, pinged_sender);
+    tokio::pin!(writing);
+    let mut decoder = Decoder::new(early);
+    let mut hands = Hands::new(config, up, ended_sender);
+    let mut ping = interval(PING.min(config.read_deadline / 3).max(Duration::from_millis(100)));
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut unanswered: Option<Instant> = None;
+    loop {
+        if let Err(trouble) = hands.take(&mut decoder) {
+            return trouble;
+        }
+        streams.send_if_modified(|now| std::mem::replace(now, hands.sessions.len()) != *now);
+        let (waits, reads) = (hands.feeding.is_some(), hands.has_room());
+        let silent = unanswered.filter(|_| reads).map(|since| since + config.read_deadline);
+        let stalled = hands.fed + STALL;
+        let room = hands.up.clone();
+        tokio::select! {
+            trouble = &mut writing => return trouble,
+            read = source.read_buf(&mut decoder.input), if reads => match read {
+                Ok(0) => return Trouble::Closed,
+                Ok(_) => unanswered = None,
+                Err(error) => return Trouble::Broken(error),
+            },
+            () = hands.feed(), if waits => unanswered = None,
+            () = sleep_until(stalled.into()), if waits => hands.give_up(),
+            Some((connection, life)) = ended.recv() => {
+                let effects = hands.sessions.ended(connection, life);
+                if let Err(trouble) = hands.carry_out(effects) {
+                    return trouble;
+                }
+            }
+            Ok(room) = room.reserve(), if !hands.say.is_empty() => {
+                if let Some(outgoing) = hands.say.pop_front() {
+                    room.send(outgoing);
+                }
+            }
+            _ = ping.tick() => hands.ping(),
+            Ok(()) = pinged.changed() => { unanswered.get_or_insert(now()); }
+            () = sleep_until(silent.unwrap_or(stalled).into()), if silent.is_some() => {
+                return Trouble::Silent(config.read_deadline);
+            }
+        }
+    }
+}
+
+impl<'a> Hands<'a> {
+    fn new(
+        config: &'a Config,
+        up: mpsc::Sender<Outgoing>,
+        ended: mpsc::Sender<(u64, u64)>,
+    ) -> Self {
+        Self {
+            config,
+            sessions: Sessions::new(config.api.to_string()),
+            sides: HashMap::new(),
+            up,
+            ended,
+            say: VecDeque::new(),
+            feeding: None,
+            fed: now(),
+        }
+    }
+
+    /// Tells whether more may be read.
+    fn has_room(&self) -> bool {
+        self.feeding.is_none() && self.say.len() < MAX_SAID
+    }
+
+    /// Takes what was read, until bytes wait for their session.
+    fn take(&mut self, decoder: &mut Decoder) -> Result<(), Trouble> {
+        while self.has_room() {
+            match decoder.next()? {
+                None => break,
+                Some(Message::Data(bytes)) => {
+                    if let Some(frame) = Frame::read(bytes) {
+                        let effects = self.sessions.came(frame);
+                        self.carry_out(effects)?;
+                    }
+                }
+                Some(Message::Ping(payload)) => {
+                    let pong = frames::Kind::Pong;
+                    // Of pings that came meanwhile only the last needs an answer.
+                    self.say.retain(|waiting| waiting.kind != pong);
+                    self.say.push_back(Outgoing::control(pong, &payload));
+                }
+                Some(Message::Pong) => {}
+                Some(Message::Close) => return Err(Trouble::Closed),
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), Trouble> {
+        for effect in effects {
+            match effect {
+                Effect::Open(connection, life, request) => {
+                    let (feed, own) = tokio::io::simplex(WINDOW);
+                    let (up, ended) = (self.up.clone(), self.ended.clone());
+                    let local = Local { connection, life, api: self.config.api, up, ended };
+                    let task = tokio::spawn(local.serve(request, feed)).abort_handle();
+                    self.sides.insert(connection, Side { feed: own, task });
+                }
+                Effect::Feed(connection, data) => {
+                    self.feeding = Some((connection, data)).filter(|(_, data)| !data.is_empty());
+                    self.fed = now();
+                }
+                Effect::Drop(connection) => drop(self.sides.remove(&connection)),
+                Effect::Say(connection, kind, data) => {
+                    self.say.push_back(Outgoing::said(connection, kind, &data));
+                }
+                Effect::Leave(why) => return Err(Trouble::Unwanted(why)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the session whose bytes wait as many as it has room for. Cancelling it loses nothing.
+    async fn feed(&mut self) {
+        let Some((connection, data)) = &mut self.feeding else { return };
+        let written = match self.sides.get_mut(connection) {
+            Some(side) => side.feed.write(data).await.unwrap_or(0),
+            None => 0,
+        };
+        data.advance(written);
+        // A session that is gone needs nothing.
+        if written == 0 || data.is_empty() {
+            self.feeding = None;
+        }
+        self.fed = now();
+    }
+
+    /// Ends the session that has held up all others for too long.
+    fn give_up(&mut self) {
+        let Some((connection, _)) = self.feeding.take() else { return };
+        tracing::warn!(connection, "a stream took nothing for {STALL:?} and was ended");
+        let effects = self.sessions.stalled(connection);
+        // Its effects leave no tunnel.
+        let _stays = self.carry_out(effects);
+    }
+
+    fn ping(&mut self) {
+        if self.say.iter().all(|waiting| waiting.kind != frames::Kind::Ping) {
+            self.say.push_back(Outgoing::control(frames::Kind::Ping, PING_TEXT));
+        }
+    }
+}
+
+/// Writes what is queued until the tunnel ends; `pinged` hears of each ping that is out.
+async fn write<S: AsyncWrite + Unpin>(
+    mut sink: S,
+    mut queue: mpsc::Receiver<Outgoing>,
+    patience: Duration,
+    pinged: watch::Sender<()>,
+) -> Trouble {
+    while let Some(Outgoing { kind, mut buffer }) = queue.recv().await {
+        let [mask @ .., _, _, _, _] = module_runtime::instance().0.to_ne_bytes();
+        let start = frames::seal(&mut buffer, kind, mask);
+        buffer.advance(start);
+        while !buffer.is_empty() {
+            match timeout(patience, sink.write(&buffer)).await {
+                Ok(Ok(written)) => buffer.advance(written),
+                Ok(Err(error)) => return Trouble::Broken(error),
+                Err(_) => return Trouble::Stalled(patience),
+            }
+        }
+        if queue.is_empty() {
+            match timeout(patience, sink.flush()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Trouble::Broken(error),
+                Err(_) => return Trouble::Stalled(patience),
+            }
+        }
+        if kind == frames::Kind::Ping {
+            pinged.send_replace(());
+        }
+    }
+    Trouble::Ending
+}
+
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,273 @@
+//! Streams through the tunnel: logs, exec, attach and numbers, from a user of the cloud to the node's
+//! API and back.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use edgecore_tests::rig::cloud::{Cloud, NODE};
+use edgecore_tests::rig::{Rig, SOON, Setup, node_api, wait_for, wait_until};
+use ipc_proto::Module;
+use minicloud::Config;
+use minicloud::fault::Fault;
+use minicloud::stream::TunnelFault;
+use rustix::process::Signal;
+use serde_json::json;
+
+/// Bytes of a bulk transfer each way, where the environment names no other number.
+const BULK: u64 = 16 << 20;
+
+/// A node, its cloud, and a pod there.
+struct Place {
+    cloud: Cloud,
+    rig: Rig,
+}
+
+impl Place {
+    fn start() -> Result<Self> {
+        let cloud = Cloud::start(Config::default())?;
+        let own = rustix::process::geteuid().as_raw();
+        let mut setup = Setup::new()?.with(json!({
+            "restart": {"stableAfter": "1ms"},
+            "modules": {"edgehub": {"user": own}, "edgestream": {"user": own}},
+        }));
+        cloud.lead(&mut setup);
+        let api = node_api::start()?;
+        setup.edgecore["modules"]["edged"]["tailoredKubeletConfig"]["readOnlyPort"] =
+            json!(api.port());
+        setup.edgecore["modules"]["edgeStream"]["readDeadline"] = json!(1);
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "p", "namespace": "default"},
+            "spec": {"nodeName": NODE, "containers": [{"name": "c", "image": "i"}]},
+        });
+        cloud.with(|cloud| async move { cloud.apply(pod).await })?;
+        let rig = setup.start()?;
+        let place = Self { cloud, rig };
+        place.tunnel_after(0)?;
+        Ok(place)
+    }
+
+    fn tunnel(&self) -> u64 {
+        self.cloud.with(|cloud| async move { cloud.tunnel_of(NODE) }).unwrap_or(0)
+    }
+
+    /// Waits for a tunnel later than the one numbered `last`.
+    fn tunnel_after(&self, last: u64) -> Result<u64> {
+        let found =
+            wait_for("the tunnel stands", SOON, || Some(self.tunnel()).filter(|it| *it > last));
+        found.with_context(|| self.rig.module_log(Module::Edgestream))
+    }
+
+    fn fault(&self, fault: TunnelFault) -> Result<()> {
+        self.cloud.with(|cloud| async move { cloud.tunnel_fault(NODE, fault).await })
+    }
+
+    /// Sends a user's request and returns the connection.
+    fn ask(&self, target: &str, upgrade: bool) -> Result<TcpStream> {
+        let front: SocketAddr = self.cloud.with(|cloud| async move { cloud.stream() });
+        let mut stream = TcpStream::connect(front)?;
+        stream.set_read_timeout(Some(SOON))?;
+        let method = if upgrade { "POST" } else { "GET" };
+        let switch = if upgrade { "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n" } else { "" };
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: {NODE}:10350\r\n{switch}\r\n");
+        stream.write_all(head.as_bytes())?;
+        Ok(stream)
+    }
+
+    fn logs(&self, container: &str) -> Result<TcpStream> {
+        self.ask(&format!("/containerLogs/default/p/{container}"), false)
+    }
+
+    /// Asks for an upgrade and reads the head of the answer.
+    fn exec(&self, container: &str) -> Result<TcpStream> {
+        let mut stream = self.ask(&format!("/exec/default/p/{container}"), true)?;
+        let head = read_until(&mut stream, "\r\n\r\n")?;
+        ensure!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
+        Ok(stream)
+    }
+}
+
+fn read_until(stream: &mut TcpStream, end: &str) -> Result<String> {
+    let mut text = Vec::new();
+    while !text.ends_with(end.as_bytes()) {
+        let mut byte = [0];
+        stream
+            .read_exact(&mut byte)
+            .with_context(|| String::from_utf8_lossy(&text).into_owned())?;
+        text.extend(byte);
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn read_all(stream: &mut TcpStream) -> Result<String> {
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Reads up to the end and forgets; a cut counts as one.
+fn ends(stream: &mut TcpStream) -> Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(()),
+            Err(error) => return Err(error).context("the stream does not end"),
+        }
+    }
+}
+
+fn bulk() -> u64 {
+    std::env::var("EDGECORE_BULK_BYTES").ok().and_then(|it| it.parse().ok()).unwrap_or(BULK)
+}
+
+#[test]
+fn logs_exec_and_numbers_come_through_and_failures_say_why() -> Result<()> {
+    let place = Place::start()?;
+    let mut logs = place.logs("follow")?;
+    read_until(&mut logs, "line 1\n")?;
+    let numbers = read_all(&mut place.ask("/metrics/resource", false)?)?;
+    assert!(numbers.contains("# HELP\n") && numbers.ends_with("0\r\n\r\n"), "{numbers}");
+    let mut exec = place.exec("echo")?;
+    exec.write_all(b"\x80\x03\xff\xfe")?;
+    let mut answer = [0; 4];
+    exec.read_exact(&mut answer)?;
+    assert_eq!(&answer, b"\x80\x03\xff\xfe", "bytes that are no UTF-8");
+    let unknown = read_all(&mut place.logs("unknown")?)?;
+    assert!(unknown.contains("pod \"p\" not found\n"), "{unknown}");
+    let mut unknown = place.ask("/exec/default/p/unknown", true)?;
+    let text = read_until(&mut unknown, "not found\n")?;
+    assert!(text.starts_with("HTTP/1.1 404 Not Found\r\n"), "{text}");
+    // A user who goes is told of again and again, and answered once.
+    drop((logs, exec));
+    let removed = || place.cloud.with(|cloud| async move { cloud.removed() });
+    wait_until("all are over", SOON, || removed().len() == 5)?;
+    assert!(removed().values().all(|times| *times == 1), "{:?}", removed());
+    Ok(())
+}
+
+#[test]
+fn nothing_but_the_node_s_api_can_be_reached() -> Result<()> {
+    let place = Place::start()?;
+    let mut refused = place.ask("/exec/default/p/%2e%2e", true)?;
+    let text = read_until(&mut refused, "serves\n")?;
+    assert!(text.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_killed_tunnel_is_back_and_touches_nothing_else() -> Result<()> {
+    let place = Place::start()?;
+    let session = place.cloud.session()?;
+    let snapshot = place.rig.snapshot()?;
+    let (mut logs, mut exec) = (place.logs("follow")?, place.exec("echo")?);
+    read_until(&mut logs, "line 1\n")?;
+    let (tunnel, pid) = (place.tunnel(), place.rig.pid_of(Module::Edgestream)?);
+    place.rig.signal(Module::Edgestream, Signal::KILL)?;
+    ends(&mut logs)?;
+    ends(&mut exec)?;
+    place.rig.wait_until_back(Module::Edgestream, pid)?;
+    place.tunnel_after(tunnel)?;
+    read_until(&mut place.logs("follow")?, "line 1\n")?;
+    assert_eq!(place.cloud.session()?, session, "the cloud link was touched");
+    snapshot.still_holds_but_for(&place.rig, &[Module::Edgestream])
+}
+
+#[test]
+fn a_tunnel_that_is_cut_silent_or_rubbish_is_made_anew() -> Result<()> {
+    let place = Place::start()?;
+    let pid = place.rig.pid_of(Module::Edgestream)?;
+    for fault in [
+        TunnelFault::Cut,
+        TunnelFault::HalfOpen,
+        TunnelFault::Raw(b"this is no frame".to_vec()),
+        TunnelFault::Raw([&[0x81, 127][..], &[0xff; 8]].concat()),
+        TunnelFault::Message(b"\x00\x05failed to Update KubeletEndpoint Port".to_vec()),
+    ] {
+        let mut logs = place.logs("follow")?;
+        read_until(&mut logs, "line 1\n")?;
+        let last = place.tunnel();
+        place.fault(fault.clone())?;
+        place.tunnel_after(last).with_context(|| format!("after {fault:?}"))?;
+        ends(&mut logs)?;
+    }
+    // Messages that mean nothing are passed over.
+    let last = place.tunnel();
+    for nothing in [&b""[..], b"\x80", b"\x05\x63", b"\x05\x03data", b"\x05\x04", b"\x07\x00null"] {
+        place.fault(TunnelFault::Message(nothing.to_vec()))?;
+    }
+    read_until(&mut place.logs("follow")?, "line 1\n")?;
+    assert_eq!((place.tunnel(), place.rig.pid_of(Module::Edgestream)?), (last, pid));
+    Ok(())
+}
+
+#[test]
+fn a_cloud_that_restarts_gets_its_tunnel() -> Result<()> {
+    let place = Place::start()?;
+    let last = place.tunnel();
+    let restart = Fault::Restart { down_millis: 1500 };
+    place.cloud.with(|cloud| async move { cloud.fault(None, restart).await })?;
+    place.tunnel_after(last)?;
+    read_until(&mut place.logs("follow")?, "line 1\n")?;
+    Ok(())
+}
+
+#[test]
+fn a_hundred_follow_at_once() -> Result<()> {
+    let place = Place::start()?;
+    let mut followers = (0..100).map(|_| place.logs("follow")).collect::<Result<Vec<_>>>()?;
+    for follower in &mut followers {
+        read_until(follower, "line 1\n")?;
+    }
+    let status = place.rig.wait("all are counted", |status| {
+        let module = status.modules.iter().find(|module| module.name == Module::Edgestream);
+        module.is_some_and(|module| format!("{module:?}").contains("100"))
+    });
+    status.map(drop)
+}
+
+#[test]
+fn a_pipe_carries_all_bytes_both_ways_in_full_frames() -> Result<()> {
+    let place = Place::start()?;
+    let length = bulk();
+    let before = place.cloud.with(|cloud| async move { cloud.frames() });
+    let mut down = place.exec(&format!("source?{length}"))?;
+    let came = std::io::copy(&mut down, &mut std::io::sink())?;
+    assert_eq!(came, length);
+    let after = place.cloud.with(|cloud| async move { cloud.frames() });
+    let filled = (after.1 - before.1) / (after.0 - before.0);
+    assert!(filled > 2048, "frames of {filled} bytes in the middle");
+    let up_length = length / 4;
+    let mut up = place.exec(&format!("sink?{up_length}"))?;
+    let mut writer = up.try_clone()?;
+    let writing = std::thread::Builder::new()
+        .spawn(move || std::io::copy(&mut std::io::repeat(0xfe).take(up_length), &mut writer))?;
+    assert_eq!(read_until(&mut up, "\n")?, format!("{up_length}\n"));
+    writing.join().map_err(|_| anyhow::anyhow!("the writer failed"))??;
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_stops_does_not_hold_up_the_others_for_ever() -> Result<()> {
+    let place = Place::start()?;
+    let mut others = (0..49).map(|_| place.exec("echo")).collect::<Result<Vec<_>>>()?;
+    let mut deaf = place.exec("deaf")?;
+    let tunnel = place.tunnel();
+    let mut feeder = deaf.try_clone()?;
+    feeder.set_write_timeout(Some(Duration::from_secs(1)))?;
+    // More than sockets and windows hold; who reads nothing makes the writer wait.
+    let _stalled = std::io::copy(&mut std::io::repeat(7).take(64 << 20), &mut feeder);
+    for other in &mut others {
+        other.write_all(b"still here")?;
+        let mut answer = [0; 10];
+        other.set_read_timeout(Some(2 * SOON))?;
+        other.read_exact(&mut answer)?;
+        assert_eq!(&answer, b"still here");
+    }
+    deaf.shutdown(Shutdown::Both).unwrap_or_default();
+    assert_eq!(place.tunnel(), tunnel, "the tunnel itself stood");
+    Ok(())
+}
