@@ -140,6 +140,7 @@ fn assemble(node: &Node, settings: &Settings, findings: &mut Findings) -> Config
             seccomp: seccomp.unwrap_or(true),
             landlock: landlock.unwrap_or(true),
             writable: node.writable(module),
+            readable: node.readable(module),
             log_level: log_level.unwrap_or(settings.log_level),
             queue: queue.unwrap_or(settings.queue),
             config: section(node, module, own.mqtt_users.as_ref()).to_string().into(),

@@ -153,6 +153,8 @@ pub struct Confine {
     pub landlock: bool,
     /// Folders that Landlock lets the module write in.
     pub writable: Vec<Box<str>>,
+    /// Folders of others that Landlock lets the module read, beside those of every module.
+    pub readable: Vec<Box<str>>,
     /// The greatest address space in bytes (`RLIMIT_AS`), where no control group bounds memory.
     pub address_space: Option<u64>,
     /// The greatest number of open files (`RLIMIT_NOFILE`).

@@ -55,6 +55,8 @@ pub struct ModuleConfig {
     pub landlock: bool,
     /// Folders that it may write in when that view is restricted.
     pub writable: Vec<Box<str>>,
+    /// Folders of others that it may read then, beside those of every module.
+    pub readable: Vec<Box<str>>,
     /// Which of its log lines are written.
     pub log_level: LogLevel,
     /// Bounds of its queue to each peer.
@@ -153,6 +155,7 @@ pub(crate) mod tests {
             seccomp: true,
             landlock: true,
             writable: Vec::new(),
+            readable: Vec::new(),
             log_level: LogLevel::Info,
             queue: QueueBounds::default(),
             config: "{}".into(),

@@ -39,6 +39,7 @@ impl Powers {
             seccomp: config.seccomp,
             landlock: config.landlock,
             writable: config.writable.clone(),
+            readable: config.readable.clone(),
             address_space: if self.memory_groups { None } else { config.memory_max },
             open_files: config.open_files,
         }

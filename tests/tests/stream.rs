@@ -27,16 +27,12 @@ struct Place {
 impl Place {
     fn start() -> Result<Self> {
         let cloud = Cloud::start(Config::default())?;
-        let own = rustix::process::geteuid().as_raw();
-        let mut setup = Setup::new()?.with(json!({
-            "restart": {"stableAfter": "1ms"},
-            "modules": {"edgehub": {"user": own}, "edgestream": {"user": own}},
-        }));
+        let mut setup = Setup::new()?.with(json!({"restart": {"stableAfter": "1ms"}}));
         cloud.lead(&mut setup);
         let api = node_api::start()?;
         setup.edgecore["modules"]["edged"]["tailoredKubeletConfig"]["readOnlyPort"] =
             json!(api.port());
-        setup.edgecore["modules"]["edgeStream"]["readDeadline"] = json!(1);
+        setup.edgecore["modules"]["edgeStream"]["readDeadline"] = json!(2);
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "p", "namespace": "default"},
@@ -192,7 +188,10 @@ fn a_tunnel_that_is_cut_silent_or_rubbish_is_made_anew() -> Result<()> {
         let last = place.tunnel();
         place.fault(fault.clone())?;
         place.tunnel_after(last).with_context(|| format!("after {fault:?}"))?;
-        ends(&mut logs)?;
+        // A cloud that reads nothing does not see the end either.
+        if fault != TunnelFault::HalfOpen {
+            ends(&mut logs)?;
+        }
     }
     // Messages that mean nothing are passed over.
     let last = place.tunnel();
@@ -254,7 +253,7 @@ fn a_pipe_carries_all_bytes_both_ways_in_full_frames() -> Result<()> {
 fn a_reader_that_stops_does_not_hold_up_the_others_for_ever() -> Result<()> {
     let place = Place::start()?;
     let mut others = (0..49).map(|_| place.exec("echo")).collect::<Result<Vec<_>>>()?;
-    let mut deaf = place.exec("deaf")?;
+    let deaf = place.exec("deaf")?;
     let tunnel = place.tunnel();
     let mut feeder = deaf.try_clone()?;
     feeder.set_write_timeout(Some(Duration::from_secs(1)))?;

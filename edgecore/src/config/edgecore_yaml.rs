@@ -260,6 +260,23 @@ impl Node {
             | Module::Edgestream
             | Module::Edgemesh => &[],
         };
+        self.folders(files)
+    }
+
+    /// Returns the folders of others that a module reads.
+    pub(super) fn readable(&self, module: Module) -> Vec<Box<str>> {
+        if module != Module::Edgestream {
+            return Vec::new();
+        }
+        self.folders(&[
+            "/modules/edgeStream/tlsTunnelCAFile",
+            "/modules/edgeStream/tlsTunnelCertFile",
+            "/modules/edgeStream/tlsTunnelPrivateKeyFile",
+        ])
+    }
+
+    /// Returns the folders that these keys' files are in.
+    fn folders(&self, files: &[&str]) -> Vec<Box<str>> {
         let folder = |pointer: &&str| {
             let (folder, _) = text(&self.tree, pointer).rsplit_once('/')?;
             (!folder.is_empty()).then(|| folder.into())

@@ -38,6 +38,13 @@ const PING: Duration = Duration::from_secs(5);
 /// What a ping says.
 const PING_TEXT: &[u8] = b"ping you";
 
+/// Bytes between two pings that make a tunnel a busy one: a ping then stands behind what fills the
+/// buffers of both kernels, which on a slow line takes its time.
+const BUSY: usize = 64 * 1024;
+
+/// How much longer a ping may stay unanswered then.
+const BUSY_FACTOR: u32 = 4;
+
 /// A frame to go out: [`HEAD`] bytes of room, then the payload.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -63,6 +70,19 @@ impl Outgoing {
         words::write_head(&mut buffer, connection, kind);
         buffer.extend_from_slice(data);
         Self::text(buffer)
+    }
+}
+
+/// The oldest ping that the cloud has not answered.
+struct Ping {
+    out: Instant,
+    busy: bool,
+}
+
+impl Ping {
+    /// Returns when the cloud is to be given up.
+    fn deadline(&self, config: &Config) -> Instant {
+        self.out + config.read_deadline * if self.busy { BUSY_FACTOR } else { 1 }
     }
 }
 
@@ -103,21 +123,21 @@ pub(crate) async fn carry(
     let (mut source, sink) = tokio::io::split(stream);
     let (up, queue) = mpsc::channel(OUTGOING);
     let (ended_sender, mut ended) = mpsc::channel(MAX_SESSIONS);
-    let (pinged_sender, mut pinged) = watch::channel(());
+    let (pinged_sender, mut pinged) = watch::channel(0);
     let writing = write(sink, queue, config.write_deadline, pinged_sender);
     tokio::pin!(writing);
     let mut decoder = Decoder::new(early);
     let mut hands = Hands::new(config, up, ended_sender);
     let mut ping = interval(PING.min(config.read_deadline / 3).max(Duration::from_millis(100)));
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut unanswered: Option<Instant> = None;
+    let mut unanswered: Option<Ping> = None;
     loop {
         if let Err(trouble) = hands.take(&mut decoder) {
             return trouble;
         }
         streams.send_if_modified(|now| std::mem::replace(now, hands.sessions.len()) != *now);
         let (waits, reads) = (hands.feeding.is_some(), hands.has_room());
-        let silent = unanswered.filter(|_| reads).map(|since| since + config.read_deadline);
+        let silent = unanswered.as_ref().filter(|_| reads).map(|ping| ping.deadline(config));
         let stalled = hands.fed + STALL;
         let room = hands.up.clone();
         tokio::select! {
@@ -128,7 +148,10 @@ pub(crate) async fn carry(
                 Err(error) => return Trouble::Broken(error),
             },
             () = hands.feed(), if waits => unanswered = None,
-            () = sleep_until(stalled.into()), if waits => hands.give_up(),
+            () = sleep_until(stalled.into()), if waits => {
+                unanswered = None;
+                hands.give_up();
+            }
             Some((connection, life)) = ended.recv() => {
                 let effects = hands.sessions.ended(connection, life);
                 if let Err(trouble) = hands.carry_out(effects) {
@@ -141,7 +164,11 @@ pub(crate) async fn carry(
                 }
             }
             _ = ping.tick() => hands.ping(),
-            Ok(()) = pinged.changed() => { unanswered.get_or_insert(now()); }
+            Ok(()) = pinged.changed() => {
+                let busy = *pinged.borrow_and_update() > BUSY;
+                let ping = unanswered.get_or_insert(Ping { out: now(), busy });
+                ping.busy |= busy;
+            }
             () = sleep_until(silent.unwrap_or(stalled).into()), if silent.is_some() => {
                 return Trouble::Silent(config.read_deadline);
             }
@@ -251,20 +278,25 @@ impl<'a> Hands<'a> {
     }
 }
 
-/// Writes what is queued until the tunnel ends; `pinged` hears of each ping that is out.
+/// Writes what is queued until the tunnel ends; `pinged` hears of each ping that is
+/// out, and how many bytes went before it.
 async fn write<S: AsyncWrite + Unpin>(
     mut sink: S,
     mut queue: mpsc::Receiver<Outgoing>,
     patience: Duration,
-    pinged: watch::Sender<()>,
+    pinged: watch::Sender<usize>,
 ) -> Trouble {
+    let mut before = 0;
     while let Some(Outgoing { kind, mut buffer }) = queue.recv().await {
         let [mask @ .., _, _, _, _] = module_runtime::instance().0.to_ne_bytes();
         let start = frames::seal(&mut buffer, kind, mask);
         buffer.advance(start);
         while !buffer.is_empty() {
             match timeout(patience, sink.write(&buffer)).await {
-                Ok(Ok(written)) => buffer.advance(written),
+                Ok(Ok(written)) => {
+                    buffer.advance(written);
+                    before += written;
+                }
                 Ok(Err(error)) => return Trouble::Broken(error),
                 Err(_) => return Trouble::Stalled(patience),
             }
@@ -277,7 +309,7 @@ async fn write<S: AsyncWrite + Unpin>(
             }
         }
         if kind == frames::Kind::Ping {
-            pinged.send_replace(());
+            pinged.send_replace(std::mem::take(&mut before));
         }
     }
     Trouble::Ending

@@ -26,7 +26,8 @@ const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full"];
 pub(crate) fn restrict(start: &Start) -> anyhow::Result<u8> {
     let all = AccessFs::from_all(HANDLED);
     let read = AccessFs::from_read(HANDLED);
-    let readable = READABLE.iter().copied().chain([&*start.runtime_dir]);
+    let of_others = start.confine.readable.iter().map(|folder| &**folder);
+    let readable = READABLE.iter().copied().chain([&*start.runtime_dir]).chain(of_others);
     let writable = start.confine.writable.iter().map(|folder| PathBuf::from(&**folder));
     let status = Ruleset::default()
         .handle_access(all)?

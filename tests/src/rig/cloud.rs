@@ -68,7 +68,7 @@ impl Cloud {
         setup.edgecore["modules"]["edgeStream"] = json!({
             "enable": true,
             "server": self.minicloud.tunnel().to_string(),
-            "tlsTunnelCAFile": certs.join("ca/rootCA.crt"),
+            "tlsTunnelCAFile": certs.join("rootCA.crt"),
             "tlsTunnelCertFile": certs.join("server.crt"),
             "tlsTunnelPrivateKeyFile": certs.join("server.key"),
         });
