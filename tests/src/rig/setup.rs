@@ -1,6 +1,7 @@
 //! What a rig is made of before it runs: a folder, two configuration files, a command line.
 
 use std::fs::{self, File, Permissions};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use ipc_proto::Module;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::mosquitto::free_port;
 use super::privilege::is_root;
 use super::{Rig, binaries};
 
@@ -37,11 +39,13 @@ pub struct Setup {
     pub arguments: Vec<String>,
     /// The modules whose places the test takes.
     pub seats: Vec<Module>,
+    /// Where the node's own API is served.
+    pub api: SocketAddr,
 }
 
 /// Returns the configuration of a node that has everything in `folder`: nothing of the host's own
 /// agent, certificates or containers is touched.
-fn edgecore_yaml(folder: &Path, store: &Path) -> Value {
+fn edgecore_yaml(folder: &Path, store: &Path, api: SocketAddr) -> Value {
     let certs = folder.join("certs");
     let runtime = format!("unix://{}", folder.join("containerd.sock").display());
     json!({
@@ -61,6 +65,7 @@ fn edgecore_yaml(folder: &Path, store: &Path) -> Value {
                     "containerRuntimeEndpoint": runtime,
                     "imageServiceEndpoint": runtime,
                     "podLogsDir": folder.join("pods"),
+                    "readOnlyPort": api.port(),
                     "staticPodPath": folder.join("manifests"),
                 },
             },
@@ -99,10 +104,11 @@ impl Setup {
             supervisor["user"] = json!(MODULE_USER);
             chown(&store, Some(MODULE_USER), Some(MODULE_USER))?;
         }
-        let edgecore = edgecore_yaml(folder.path(), &store);
+        let api = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let edgecore = edgecore_yaml(folder.path(), &store, api);
         let program = binaries::program("edgecore")?;
         let (arguments, seats) = (Vec::new(), Vec::new());
-        Ok(Self { folder, supervisor, edgecore, user: None, program, arguments, seats })
+        Ok(Self { folder, supervisor, edgecore, user: None, program, arguments, seats, api })
     }
 
     /// Lays `patch` over `supervisor.yaml`: objects are merged, all else is replaced.
