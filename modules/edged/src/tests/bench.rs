@@ -256,8 +256,13 @@ pub(super) fn give(bench: &mut Bench, pod: &Value) {
 
 /// Returns what a pod serves on its port 80; nothing when it serves nothing.
 pub(super) async fn page(ip: &str) -> String {
+    page_at(ip, 80).await
+}
+
+/// Returns what is served on a port of an address; nothing when nothing is.
+pub(super) async fn page_at(ip: &str, port: u16) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let Ok(mut stream) = tokio::net::TcpStream::connect((ip, 80)).await else {
+    let Ok(mut stream) = tokio::net::TcpStream::connect((ip, port)).await else {
         return String::new();
     };
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();

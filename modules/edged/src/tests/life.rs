@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::bench::{Bench, give, pod};
-use super::containerd::{IMAGE, containerd};
+use super::bench::{Bench, give, page_at, pod};
+use super::containerd::{IMAGE, containerd, until};
 
 fn begin(bench: &mut Bench, pods: &[Value]) {
     bench.pods.set(&serde_json::to_vec(pods).unwrap().into());
@@ -127,7 +127,9 @@ async fn pods_end_as_they_are_to_and_say_how() {
 fn curious() -> Value {
     let script = "env > /dev/termination-log; cat /etc/hosts /etc/resolv.conf >> /dev/termination-log; \
         cat /proc/sys/kernel/hostname >> /dev/termination-log; \
-        grep -E '^(Uid|Gid|Groups|NoNewPrivs|CapEff)' /proc/self/status >> /dev/termination-log";
+        grep -E '^(Uid|Gid|Groups|NoNewPrivs|CapEff|Seccomp):' /proc/self/status >> /dev/termination-log; \
+        cd /sys/fs/cgroup; for it in memory/memory.limit_in_bytes memory.max cpu/cpu.cfs_quota_us cpu.max; do \
+        if [ -e $it ]; then echo cgroup $(cat $it) >> /dev/termination-log; fi; done";
     let mut seen = pod(
         "seen",
         &json!({
@@ -146,7 +148,8 @@ fn curious() -> Value {
                     {"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "key"}}},
                 ],
                 "resources": {"limits": {"memory": "64Mi", "cpu": "100m"}},
-                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true},
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
+                    "seccompProfile": {"type": "RuntimeDefault"}},
             }],
         }),
     );
@@ -182,9 +185,16 @@ async fn a_container_sees_what_its_pod_says() {
         "host",
         "NoNewPrivs:\t1",
         "CapEff:\t0000000000000000",
+        "Seccomp:\t2",
+        "cgroup 67108864",
     ] {
         assert!(text.lines().any(|it| it == line), "{line} is missing in:\n{text}");
     }
+    let quota = ["cgroup 10000", "cgroup 10000 100000"];
+    assert!(
+        text.lines().any(|it| quota.contains(&it)),
+        "the processor's share is missing in:\n{text}"
+    );
     let fields = |name: &str| -> Vec<String> {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
         line.split_whitespace().skip(1).map(str::to_owned).collect()
@@ -196,6 +206,35 @@ async fn a_container_sees_what_its_pod_says() {
     }
     let (_, containers) = containerd.runtime().list(BTreeMap::new()).await.unwrap();
     assert_eq!(containers.len(), 1, "it was started again");
+    containerd.end().await;
+}
+
+#[tokio::test]
+async fn a_port_of_the_host_leads_to_its_container() {
+    let Some(containerd) = containerd().await else { return };
+    let mut bench = Bench::new(&containerd);
+    // Held until the pod has it, so that nobody else is given it meanwhile.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    let page = json!([
+        "sh",
+        "-c",
+        "mkdir /www; echo -n hello > /www/index.html; exec httpd -f -p 80 -h /www"
+    ]);
+    begin(
+        &mut bench,
+        &[pod(
+            "web",
+            &json!({"containers": [{
+                "name": "c", "command": page, "ports": [{"containerPort": 80, "hostPort": port}],
+                "readinessProbe": {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 1},
+            }]}),
+        )],
+    );
+    bench.until("web is ready", |bench| bench.is_ready("web")).await;
+    drop(free);
+    let answers = async || page_at("127.0.0.1", port).await == "hello";
+    until("the host's port answers", answers).await;
     containerd.end().await;
 }
 
