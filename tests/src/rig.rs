@@ -18,6 +18,8 @@ pub mod process;
 pub mod registry;
 mod setup;
 mod snapshot;
+pub mod spdy;
+pub mod stream;
 mod wait;
 pub mod web;
 

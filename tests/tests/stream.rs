@@ -1,12 +1,13 @@
 //! Streams through the tunnel: logs, exec, attach and numbers, from a user of the cloud to the node's
 //! API and back.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result};
 use edgecore_tests::rig::cloud::{Cloud, NODE};
+use edgecore_tests::rig::stream::{Door, agreed, ends, read_all, read_until};
 use edgecore_tests::rig::{Rig, SOON, Setup, node_api, wait_for, wait_until};
 use ipc_proto::Module;
 use minicloud::Config;
@@ -60,59 +61,19 @@ impl Place {
         self.cloud.with(|cloud| async move { cloud.tunnel_fault(NODE, fault).await })
     }
 
-    /// Sends a user's request and returns the connection.
-    fn ask(&self, target: &str, upgrade: bool) -> Result<TcpStream> {
-        let front: SocketAddr = self.cloud.with(|cloud| async move { cloud.stream() });
-        let mut stream = TcpStream::connect(front)?;
-        stream.set_read_timeout(Some(SOON))?;
-        let method = if upgrade { "POST" } else { "GET" };
-        let switch = if upgrade { "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n" } else { "" };
-        let head = format!("{method} {target} HTTP/1.1\r\nHost: {NODE}:10350\r\n{switch}\r\n");
-        stream.write_all(head.as_bytes())?;
-        Ok(stream)
+    fn door(&self) -> Door {
+        Door::of_cloud(&self.cloud)
     }
 
     fn logs(&self, container: &str) -> Result<TcpStream> {
-        self.ask(&format!("/containerLogs/default/p/{container}"), false)
+        self.door().logs("p", container, "")
     }
 
     /// Asks for an upgrade and reads the head of the answer.
     fn exec(&self, container: &str) -> Result<TcpStream> {
-        let mut stream = self.ask(&format!("/exec/default/p/{container}"), true)?;
-        let head = read_until(&mut stream, "\r\n\r\n")?;
-        ensure!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
+        let mut stream = self.door().upgrade(&format!("/exec/default/p/{container}"))?;
+        agreed(&mut stream)?;
         Ok(stream)
-    }
-}
-
-fn read_until(stream: &mut TcpStream, end: &str) -> Result<String> {
-    let mut text = Vec::new();
-    while !text.ends_with(end.as_bytes()) {
-        let mut byte = [0];
-        stream
-            .read_exact(&mut byte)
-            .with_context(|| String::from_utf8_lossy(&text).into_owned())?;
-        text.extend(byte);
-    }
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-fn read_all(stream: &mut TcpStream) -> Result<String> {
-    let mut text = Vec::new();
-    stream.read_to_end(&mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// Reads up to the end and forgets; a cut counts as one.
-fn ends(stream: &mut TcpStream) -> Result<()> {
-    let mut buffer = [0; 4096];
-    loop {
-        match stream.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(()),
-            Err(error) => return Err(error).context("the stream does not end"),
-        }
     }
 }
 
@@ -125,7 +86,7 @@ fn logs_exec_and_numbers_come_through_and_failures_say_why() -> Result<()> {
     let place = Place::start()?;
     let mut logs = place.logs("follow")?;
     read_until(&mut logs, "line 1\n")?;
-    let numbers = read_all(&mut place.ask("/metrics/resource", false)?)?;
+    let numbers = read_all(&mut place.door().get("/metrics/resource")?)?;
     assert!(numbers.contains("# HELP\n") && numbers.ends_with("0\r\n\r\n"), "{numbers}");
     let mut exec = place.exec("echo")?;
     exec.write_all(b"\x80\x03\xff\xfe")?;
@@ -134,7 +95,7 @@ fn logs_exec_and_numbers_come_through_and_failures_say_why() -> Result<()> {
     assert_eq!(&answer, b"\x80\x03\xff\xfe", "bytes that are no UTF-8");
     let unknown = read_all(&mut place.logs("unknown")?)?;
     assert!(unknown.contains("pod \"p\" not found\n"), "{unknown}");
-    let mut unknown = place.ask("/exec/default/p/unknown", true)?;
+    let mut unknown = place.door().upgrade("/exec/default/p/unknown")?;
     let text = read_until(&mut unknown, "not found\n")?;
     assert!(text.starts_with("HTTP/1.1 404 Not Found\r\n"), "{text}");
     // A user who goes is told of again and again, and answered once.
@@ -148,7 +109,7 @@ fn logs_exec_and_numbers_come_through_and_failures_say_why() -> Result<()> {
 #[test]
 fn nothing_but_the_node_s_api_can_be_reached() -> Result<()> {
     let place = Place::start()?;
-    let mut refused = place.ask("/exec/default/p/%2e%2e", true)?;
+    let mut refused = place.door().upgrade("/exec/default/p/%2e%2e")?;
     let text = read_until(&mut refused, "serves\n")?;
     assert!(text.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{text}");
     Ok(())

@@ -6,13 +6,13 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 /// The greatest message that is taken: KubeEdge's bound of 1 MiB on a frame's data, and its head.
-pub(crate) const MAX_MESSAGE: usize = 1024 * 1024 + 32;
+pub const MAX_MESSAGE: usize = 1024 * 1024 + 32;
 
 /// The greatest payload of a control frame, by the standard.
 const MAX_CONTROL: usize = 125;
 
 /// Room that the head of a frame may need: two bytes, the long length, the mask.
-pub(crate) const HEAD: usize = 14;
+pub const HEAD: usize = 14;
 
 const CONTINUATION: u8 = 0;
 const TEXT: u8 = 1;
@@ -23,7 +23,7 @@ const PONG: u8 = 10;
 
 /// What came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Message {
+pub enum Message {
     /// A message, text or binary, whole.
     Data(Bytes),
     /// To be answered with a pong of the same bytes.
@@ -36,15 +36,20 @@ pub(crate) enum Message {
 
 /// What is no WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Broken {
+pub enum Broken {
+    /// Its first byte, with what no server sends.
     #[error("a frame with reserved bits or an unknown kind: first byte {0:#04x}")]
     Kind(u8),
+    /// Only clients mask.
     #[error("a masked frame from the server")]
     Masked,
+    /// The standard forbids both.
     #[error("a control frame that is cut in pieces or over 125 bytes")]
     Control,
+    /// Its length, as far as it is known.
     #[error("a message of {0} bytes, expected at most {MAX_MESSAGE}")]
     TooLong(u64),
+    /// Pieces come one after the other.
     #[error("a piece of a message where none was begun, or a new message inside another")]
     Order,
 }
@@ -61,16 +66,17 @@ struct Head {
 
 /// Puts messages together from what is read.
 #[derive(Debug)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     /// What was read and not taken yet.
-    pub(crate) input: BytesMut,
+    pub input: BytesMut,
     /// The pieces of a message that is not whole yet.
     pieces: Option<BytesMut>,
 }
 
 impl Decoder {
     /// Begins with what was read already.
-    pub(crate) const fn new(input: BytesMut) -> Self {
+    #[must_use]
+    pub const fn new(input: BytesMut) -> Self {
         Self { input, pieces: None }
     }
 
@@ -79,7 +85,8 @@ impl Decoder {
     /// # Errors
     /// When the input is no WebSocket, or a message is too long; bounds are checked before the
     /// payload is there.
-    pub(crate) fn next(&mut self) -> Result<Option<Message>, Broken> {
+    #[expect(clippy::should_implement_trait, reason = "an iterator has no failures")]
+    pub fn next(&mut self) -> Result<Option<Message>, Broken> {
         while let Some(head) = self.head()? {
             if self.input.len() < head.head + head.length {
                 return Ok(None);
@@ -144,7 +151,7 @@ impl Decoder {
 
 /// What goes out in one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A message of the tunnel.
     Text,
     /// A sign of life.
@@ -155,7 +162,7 @@ pub(crate) enum Kind {
 
 /// Makes a frame of `buffer`, whose first [`HEAD`] bytes are room for the head and whose rest is
 /// the payload, in place; returns the index at which the frame begins.
-pub(crate) fn seal(buffer: &mut [u8], kind: Kind, mask: [u8; 4]) -> usize {
+pub fn seal(buffer: &mut [u8], kind: Kind, mask: [u8; 4]) -> usize {
     let length = buffer.len() - HEAD;
     let first = 0x80
         | match kind {

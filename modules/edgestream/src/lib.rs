@@ -7,14 +7,16 @@
 mod config;
 mod core;
 mod dial;
-mod frames;
+pub mod frames;
 mod identity;
 mod local;
+#[cfg(test)]
+mod recorded;
 mod redial;
 mod request;
 mod trouble;
 mod tunnel;
-mod words;
+pub mod words;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -107,8 +107,8 @@ impl Local {
     /// Passes a body on in full frames, as far as there is something at once; returns its length.
     async fn pass_on(&self, mut body: hyper::body::Incoming) -> Result<u64, Unserved> {
         let mut length = 0;
-        let mut over = false;
-        while !over {
+        let mut end = None;
+        while end.is_none() {
             let mut frame = self.frame();
             let begin = frame.len();
             while frame.len() < CHUNK {
@@ -123,8 +123,13 @@ impl Local {
                             frame.extend_from_slice(&data);
                         }
                     }
-                    Some(Err(_)) | None => {
-                        over = true;
+                    Some(Err(error)) => {
+                        let why = format!("the node's API (edged) broke off: {error}");
+                        end = Some(Err(Unserved(why)));
+                        break;
+                    }
+                    None => {
+                        end = Some(Ok(()));
                         break;
                     }
                 }
@@ -134,7 +139,7 @@ impl Local {
                 break;
             }
         }
-        Ok(length)
+        end.unwrap_or(Ok(())).map(|()| length)
     }
 
     /// Asks for a connection and passes bytes on both ways, the head of the answer among them.

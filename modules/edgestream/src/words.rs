@@ -6,11 +6,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 
 /// The most bytes that connection and kind take together.
-pub(crate) const MAX_HEAD: usize = 11;
+pub const MAX_HEAD: usize = 11;
 
 /// What a frame is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// The cloud wants a log.
     Logs,
     /// The cloud wants a command run.
@@ -56,15 +56,19 @@ impl Kind {
 
 /// A frame, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
-    pub(crate) connection: u64,
-    pub(crate) kind: Kind,
-    pub(crate) data: Bytes,
+pub struct Frame {
+    /// Of which connection, by the cloud's number.
+    pub connection: u64,
+    /// What it is about.
+    pub kind: Kind,
+    /// The rest.
+    pub data: Bytes,
 }
 
 impl Frame {
     /// Reads a frame; nothing when it is none, or of a kind that is not known.
-    pub(crate) fn read(mut bytes: Bytes) -> Option<Self> {
+    #[must_use]
+    pub fn read(mut bytes: Bytes) -> Option<Self> {
         let connection = uvarint(&mut bytes)?;
         let kind = Kind::of(uvarint(&mut bytes)?)?;
         Some(Self { connection, kind, data: bytes })
@@ -92,7 +96,7 @@ fn uvarint(bytes: &mut Bytes) -> Option<u64> {
 }
 
 /// Writes what a frame begins with.
-pub(crate) fn write_head(buffer: &mut BytesMut, mut connection: u64, kind: Kind) {
+pub fn write_head(buffer: &mut BytesMut, mut connection: u64, kind: Kind) {
     loop {
         let [low, ..] = (connection & 0x7f).to_le_bytes();
         connection >>= 7;
@@ -108,26 +112,34 @@ pub(crate) fn write_head(buffer: &mut BytesMut, mut connection: u64, kind: Kind)
 /// What the cloud wants, as it writes it. The number of the connection is in the frame, too, and
 /// taken from there.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct Connect {
+pub struct Connect {
+    /// What is asked for.
     #[serde(default)]
-    pub(crate) url: Url,
+    pub url: Url,
     /// `null` where a Go map was never made.
     #[serde(default)]
-    pub(crate) header: Option<BTreeMap<String, Vec<String>>>,
+    pub header: Option<BTreeMap<String, Vec<String>>>,
+    /// Of an exec or attach.
     #[serde(default)]
-    pub(crate) method: String,
+    pub method: String,
 }
 
 /// Go's `url.URL`, as far as it matters.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Url {
-    pub(crate) scheme: String,
-    pub(crate) opaque: String,
-    pub(crate) host: String,
-    pub(crate) path: String,
-    pub(crate) raw_path: String,
-    pub(crate) raw_query: String,
+pub struct Url {
+    /// `http`.
+    pub scheme: String,
+    /// Of addresses without a host; not used here.
+    pub opaque: String,
+    /// With the port.
+    pub host: String,
+    /// Without escapes.
+    pub path: String,
+    /// With escapes, where they are not the usual ones.
+    pub raw_path: String,
+    /// With escapes.
+    pub raw_query: String,
 }
 
 #[cfg(test)]
