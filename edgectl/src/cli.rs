@@ -22,7 +22,8 @@ Exit codes:
   0  done
   1  failed
   2  wrong usage, such as an unknown module
-  3  the supervisor cannot be reached";
+  3  the supervisor cannot be reached
+'exec' exits with the code of the command that it ran.";
 
 /// Show and steer the edge agent's processes.
 ///
@@ -90,6 +91,22 @@ pub(crate) enum Command {
     /// never shown. Costs nothing while nobody looks; when you read too slowly records are dropped
     /// and counted, messages never wait. Ends with Ctrl-C.
     Tap(TapArguments),
+
+    /// Show the pods of this node, also while the cloud is away
+    ///
+    /// The columns are those of 'kubectl get pods'. With -o json the whole answer of the node's own
+    /// API, whose statuses are those that the cloud is told.
+    Pods(PodsArguments),
+
+    /// Show what a container of this node wrote, also while the cloud is away
+    ///
+    /// As 'kubectl logs'. What the container wrote is passed on as it is.
+    LogsPod(PodLogsArguments),
+
+    /// Run a command in a container of this node, also while the cloud is away
+    ///
+    /// As 'kubectl exec'. The exit code is that of the command.
+    Exec(ExecArguments),
 
     /// Show how each module is locked in
     ///
@@ -223,6 +240,85 @@ pub(crate) struct TapArguments {
 
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PodsArguments {
+    /// Only pods of this namespace.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PodLogsArguments {
+    #[command(flatten)]
+    pub(crate) place: Place,
+
+    /// Keep showing what is written, until the container ends or Ctrl-C.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// How many of the last lines to begin with; all without this.
+    #[arg(long, value_name = "N")]
+    pub(crate) tail: Option<u64>,
+
+    /// Only what was written since then, such as 90s, 5m, 2h or 1d.
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) since: Option<u64>,
+
+    /// Of the container before it was started again.
+    #[arg(short, long)]
+    pub(crate) previous: bool,
+
+    /// Begin each line with its time.
+    #[arg(long)]
+    pub(crate) timestamps: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecArguments {
+    #[command(flatten)]
+    pub(crate) place: Place,
+
+    /// Pass standard input on.
+    #[arg(short = 'i', long)]
+    pub(crate) stdin: bool,
+
+    /// Give the command a terminal, if standard input is one.
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+
+    /// The command and its arguments, behind '--'.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// A container of this node.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// Namespace of the pod.
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// The container; without this the pod's default or first one.
+    #[arg(short, long, value_name = "CONTAINER")]
+    pub(crate) container: Option<String>,
+
+    /// The pod.
+    pub(crate) pod: String,
+}
+
+/// Reads an age in whole seconds.
+fn age(text: &str) -> Result<u64, String> {
+    let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+    let read = units.into_iter().find_map(|(letter, seconds)| {
+        let number = text.strip_suffix(letter)?.parse::<u64>().ok()?;
+        number.checked_mul(seconds).filter(|seconds| *seconds > 0)
+    });
+    read.ok_or_else(|| "expected a number with s, m, h or d".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -408,10 +504,28 @@ mod tests {
             "edgectl tap --count 0",
             "edgectl status -o yaml",
             "edgectl completions csh",
+            "edgectl logs-pod",
+            "edgectl logs-pod p --since 5",
+            "edgectl logs-pod p --since 0s",
+            "edgectl exec p",
+            "edgectl exec p true",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn commands_for_containers_are_typed_as_for_kubectl() {
+        let line = "edgectl exec -n ns -it web -c c -- sh -c 'exit 3' -n";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Command::Exec(exec) = cli.command else { panic!("{:?}", cli.command) };
+        assert_eq!((exec.place.namespace.as_str(), exec.place.pod.as_str()), ("ns", "web"));
+        assert_eq!((exec.stdin, exec.tty, exec.command.len()), (true, true, 5));
+        let line = "edgectl logs-pod web -fp --tail 0 --since 5m --timestamps";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Command::LogsPod(logs) = cli.command else { panic!("{:?}", cli.command) };
+        assert_eq!((logs.tail, logs.since), (Some(0), Some(300)));
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub(crate) enum Failure {
     /// The supervisor could not be asked.
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
+    /// A command in a container did not end well; this is its exit code.
+    #[error("command terminated with exit code {0}")]
+    Command(u8),
     /// Who read the output has seen enough, as `head` does.
     #[error("the reader of the output is gone")]
     ReaderGone,
@@ -44,7 +47,7 @@ impl Failure {
             // Nothing can be done about a standard error that is closed.
             Self::Arguments(error) => drop(error.print()),
             Self::ReaderGone => {}
-            Self::Usage(_) | Self::Failed(_) | Self::Unreachable(_) => {
+            Self::Usage(_) | Self::Failed(_) | Self::Unreachable(_) | Self::Command(_) => {
                 eprintln!("edgectl: {self}");
             }
         }
@@ -55,6 +58,7 @@ impl Failure {
         match self {
             Self::ReaderGone => 0,
             Self::Failed(_) => 1,
+            Self::Command(code) => *code,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
             // Help and version are asked for, all else is wrong usage.

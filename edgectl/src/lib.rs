@@ -7,10 +7,15 @@
 mod cli;
 mod client;
 mod clock;
+mod exec;
 mod failure;
 mod logs;
+mod node;
 mod order;
 mod overview;
+mod place;
+mod pod_logs;
+mod pods;
 mod proc;
 mod report;
 mod sandbox;
@@ -34,7 +39,8 @@ use crate::screen::Screen;
 
 /// Runs the command with the process's arguments and standard streams.
 ///
-/// Exit codes: 0 done, 1 failed, 2 usage, 3 the supervisor cannot be reached.
+/// Exit codes: 0 done, 1 failed, 2 usage, 3 the supervisor cannot be reached; `exec` passes on that
+/// of the command in the container.
 #[must_use]
 pub fn main() -> ExitCode {
     match run(std::env::args_os()) {
@@ -57,6 +63,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Reload(arguments) => order::reload(&arguments, &client),
         Command::Logs(arguments) => logs::run(&arguments, &cli.runtime_dir, &mut screen),
         Command::Tap(arguments) => tap::run(&arguments, &client, &mut screen),
+        Command::Pods(arguments) => pods::run(&arguments, &client, &mut screen),
+        Command::LogsPod(arguments) => pod_logs::run(&arguments, &client, &mut screen),
+        Command::Exec(arguments) => exec::run(&arguments, &client, &mut screen),
         Command::Sandbox(arguments) => sandbox::run(&arguments, &client, &mut screen),
         Command::Fault(arguments) => order::fault(&arguments, &client),
         Command::Version(arguments) => version(arguments.format, &client, &mut screen),

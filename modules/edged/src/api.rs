@@ -23,13 +23,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::cri::Runtime;
-use crate::pod::spec::Pod;
+use crate::pods::Shown;
+use crate::probes::Tally;
+use crate::runtime::Running;
 use reply::{Body, Refusal, Reply};
 use route::Route;
 
@@ -39,8 +42,8 @@ const CONNECTIONS: usize = 320;
 /// Streams and followed logs at once; the others are refused. What remains is for questions.
 const STREAMS: usize = 256;
 
-/// How long a client may take to write the head of its request.
-const HEAD: Duration = Duration::from_secs(30);
+/// How long a client may take to write the head of its request, and be silent between two.
+const HEAD: Duration = Duration::from_secs(10);
 
 /// The longest head of a request, in bytes.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -48,11 +51,36 @@ const HEAD_BYTES: usize = 64 * 1024;
 /// How long to wait before an address that is in use is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// Threads that read files, at most: a disk that hangs holds up those who read from it.
+const READERS: usize = 16;
+
+/// How long such a thread lives on with nothing to do.
+const REST: Duration = Duration::from_secs(2);
+
 /// How long the engine may take to say which pods there are.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks the engine which pods there are. An answer shows that its loop turns.
-pub(crate) type Ask = oneshot::Sender<Vec<Arc<Pod>>>;
+pub(crate) type Ask = oneshot::Sender<Vec<Shown>>;
+
+/// Whom the API asks, and what it is told.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    pub(crate) asks: mpsc::Sender<Ask>,
+    pub(crate) running: watch::Receiver<Running>,
+    pub(crate) tally: Tally,
+}
+
+/// How the API is, for `edgectl status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Service {
+    /// Where it is served.
+    address: String,
+    serving: bool,
+    /// Why it is not served; empty when it is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+}
 
 /// What the API is made with.
 #[derive(Debug)]
@@ -60,30 +88,37 @@ pub(crate) struct Site {
     pub(crate) node: String,
     pub(crate) config: Config,
     runtime: Runtime,
-    asks: mpsc::Sender<Ask>,
+    sources: Sources,
+    /// How long a client may take to write the head of its request.
+    head: Duration,
     ears: mpsc::Sender<ears::Request>,
+    /// Takes a word of each who ceases to follow.
+    gone: mpsc::Sender<()>,
     streams: Arc<Semaphore>,
     rates: stats::Rates,
 }
 
-/// Starts the API's thread. It sends its questions to `asks`, and to `troubles` why it cannot be
-/// reached; empty when it can.
+/// Starts the API's thread. It tells `services` whether it can be reached.
 ///
 /// # Errors
 /// When the system gives no thread.
 pub(crate) fn begin(
     node: &str,
     config: &Config,
-    asks: mpsc::Sender<Ask>,
-    troubles: watch::Sender<String>,
+    sources: Sources,
+    services: watch::Sender<Service>,
 ) -> std::io::Result<()> {
     let (node, config) = (node.to_owned(), config.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(READERS)
+        .thread_keep_alive(REST)
+        .build()?;
     let thread = std::thread::Builder::new().name("api".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let address = SocketAddr::new(config.api_address, config.port);
-            let listener = listen(address, &troubles).await;
-            serve(Site::new(node, config, asks), listener).await;
+            let listener = listen(address, &services).await;
+            serve(Site::new(node, config, sources), listener).await;
         });
     })?;
     // It ends with the process.
@@ -92,19 +127,21 @@ pub(crate) fn begin(
 }
 
 /// Listens as soon as the address is free.
-async fn listen(address: SocketAddr, troubles: &watch::Sender<String>) -> TcpListener {
+pub(crate) async fn listen(address: SocketAddr, services: &watch::Sender<Service>) -> TcpListener {
+    let mut service = Service { address: address.to_string(), ..Service::default() };
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => {
                 info!(%address, "the node's API is served");
-                troubles.send_replace(String::new());
+                services.send_replace(Service { serving: true, reason: String::new(), ..service });
                 return listener;
             }
             Err(error) => {
-                let trouble = format!("the node's API cannot be served on {address}: {error}");
-                if *troubles.borrow() != trouble {
-                    warn!("{trouble}");
-                    troubles.send_replace(trouble);
+                let reason = error.to_string();
+                if service.reason != reason {
+                    warn!("the node's API cannot be served on {address}: {reason}");
+                    service.reason = reason;
+                    services.send_replace(service.clone());
                 }
                 tokio::time::sleep(RETRY).await;
             }
@@ -114,19 +151,21 @@ async fn listen(address: SocketAddr, troubles: &watch::Sender<String>) -> TcpLis
 
 impl Site {
     /// Makes it. To be called inside a tokio runtime.
-    pub(crate) fn new(node: String, config: Config, asks: mpsc::Sender<Ask>) -> Arc<Self> {
+    pub(crate) fn new(node: String, config: Config, sources: Sources) -> Arc<Self> {
         let runtime = Runtime::new(config.socket.clone());
         let (ears, requests) = mpsc::channel(16);
-        tokio::spawn(ears::run(runtime.clone(), requests));
+        let (gone, ended) = mpsc::channel(16);
+        tokio::spawn(ears::run(requests, ended));
         let streams = Arc::new(Semaphore::new(STREAMS));
-        Arc::new(Self { node, config, runtime, asks, ears, streams, rates: stats::Rates::new() })
+        let (head, rates) = (HEAD, stats::Rates::new());
+        Arc::new(Self { node, config, runtime, sources, head, ears, gone, streams, rates })
     }
 
     /// Asks the engine which pods there are.
-    async fn pods(&self) -> Result<Vec<Arc<Pod>>, Refusal> {
+    async fn pods(&self) -> Result<Vec<Shown>, Refusal> {
         let (sender, receiver) = oneshot::channel();
         let ask = async {
-            self.asks.send(sender).await.ok()?;
+            self.sources.asks.send(sender).await.ok()?;
             receiver.await.ok()
         };
         let answer = tokio::time::timeout(PATIENCE, ask).await.ok().flatten();
@@ -134,18 +173,21 @@ impl Site {
     }
 
     /// Finds a pod; with a text for who does not find it.
-    async fn pod(&self, namespace: &str, name: &str, none: &str) -> Result<Arc<Pod>, Refusal> {
+    async fn pod(&self, namespace: &str, name: &str, none: &str) -> Result<Shown, Refusal> {
         let mut pods = self.pods().await?;
-        pods.retain(|pod| pod.metadata.namespace == namespace && pod.metadata.name == name);
+        let is_meant = |Shown { pod, .. }: &Shown| {
+            pod.metadata.namespace == namespace && pod.metadata.name == name
+        };
+        pods.retain(is_meant);
         // One that is made anew has its predecessor beside it for a while.
-        pods.sort_by_key(|pod| pod.metadata.deletion_timestamp.is_some());
+        pods.sort_by_key(|it| it.pod.metadata.deletion_timestamp.is_some());
         pods.into_iter().next().ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, none))
     }
 }
 
 /// Serves connections for ever.
 pub(crate) async fn serve(site: Arc<Site>, listener: TcpListener) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let (room, head) = (Arc::new(Semaphore::new(CONNECTIONS)), site.head);
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
@@ -157,13 +199,19 @@ pub(crate) async fn serve(site: Arc<Site>, listener: TcpListener) {
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(Arc::clone(&site), request));
             let mut server = http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
+            server.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(HEAD_BYTES);
             let connection = server.serve_connection(TokioIo::new(stream), service);
             // A client that breaks off or writes rubbish has its answer by now.
             drop(connection.with_upgrades().await);
             drop(place);
         });
     }
+}
+
+/// Does what may wait for a disk on a thread for that.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.expect("it neither panics, which would end the process, nor is it cancelled")
 }
 
 async fn answer(site: Arc<Site>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
@@ -195,7 +243,7 @@ async fn handle(site: &Arc<Site>, route: Route, request: Request<Incoming>) -> R
         Route::Metrics => metrics::own(site).await,
         Route::Resource => Ok(metrics::resource(&stats::look(site).await)),
         Route::Cadvisor => Ok(metrics::cadvisor(&stats::look(site).await?)),
-        Route::Probes => Ok(reply::exposition(String::new())),
+        Route::Probes => Ok(metrics::probes(&site.sources.tally)),
         Route::Configz => Ok(pods::configz(&site.config)),
     }
 }

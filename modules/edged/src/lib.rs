@@ -56,24 +56,27 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let (facts_sender, facts) = watch::channel(NodeFacts::default());
     let (states_sender, mut states) = watch::channel(State::default());
     let (listings_sender, mut listings) = mpsc::channel(1);
+    let (running_sender, running) = watch::channel(runtime::Running::default());
     let (notes, noted) = mpsc::channel(notes::WAITING);
     let (node, report) = (context.node().to_owned(), config.report_event);
     tokio::spawn(events::write(node, store.clone(), report, noted));
     let notes = Notes::new(notes);
-    let host = Arc::new(Host { runtime: runtime.clone(), store, config, facts, notes });
+    let tally = probes::Tally::default();
+    let host = Arc::new(Host { runtime: runtime.clone(), store, config, facts, notes, tally });
     let linked = Arc::new(Notify::new());
     let sources =
         Sources { runtime: states.clone(), fleet: context.fleet(), linked: Arc::clone(&linked) };
     let node = Node::new(context.node(), Arc::clone(&host), facts_sender, sources);
     tokio::spawn(runtime::watch(runtime.clone(), states_sender));
     let (wanted_sender, wanted) = watch::channel(0);
-    tokio::spawn(runtime::list(runtime, wanted, listings_sender));
+    tokio::spawn(runtime::list(runtime, wanted, listings_sender, running_sender));
     tokio::spawn(node.run());
     let (statics_sender, mut statics) = mpsc::channel(1);
     let manifests = host.config.statics.clone();
     let (asks_sender, mut asks) = mpsc::channel::<api::Ask>(ASKS);
-    let (troubles_sender, mut troubles) = watch::channel(String::new());
-    api::begin(context.node(), &host.config, asks_sender, troubles_sender)
+    let (services_sender, mut services) = watch::channel(api::Service::default());
+    let sources = api::Sources { asks: asks_sender, running, tally: host.tally.clone() };
+    api::begin(context.node(), &host.config, sources, services_sender)
         .context("cannot start the thread of the node's API")?;
     let mut pods = Pods::new(context.node(), host);
     begin_statics(&mut pods, &manifests, context.node(), statics_sender);
@@ -93,12 +96,12 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             Some(all) = statics.recv() => pods.set_statics(all),
             Some(()) = pods.next_ended() => {}
             Ok(()) = states.changed() => {}
-            Ok(()) = troubles.changed() => {}
+            Ok(()) = services.changed() => {}
             // Who asked may be gone.
             Some(ask) = asks.recv() => drop(ask.send(pods.all())),
         }
-        let trouble = troubles.borrow_and_update().clone();
-        let report = Report::new(&states.borrow_and_update(), &pods, trouble);
+        let service = services.borrow_and_update().clone();
+        let report = Report::new(&states.borrow_and_update(), &pods, service);
         if pods.said.as_ref() != Some(&report) {
             context.report(&report)?;
             wanted_sender.send_replace(pods.count());
@@ -165,9 +168,7 @@ fn take(pods: &mut Pods, delivery: Delivery) {
 pub(crate) struct Report {
     runtime: RuntimeReport,
     pods: usize,
-    /// Why the node's API is not served; empty when it is.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    api: String,
+    api: api::Service,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -180,7 +181,7 @@ struct RuntimeReport {
 }
 
 impl Report {
-    fn new(state: &State, pods: &Pods, api: String) -> Self {
+    fn new(state: &State, pods: &Pods, api: api::Service) -> Self {
         let word = match (state.looked, state.trouble.is_empty()) {
             (false, _) => "unknown",
             (true, true) => "ready",

@@ -30,6 +30,8 @@ pub(crate) struct Pods {
     host: Arc<Host>,
     /// By uid.
     orders: HashMap<String, watch::Sender<Order>>,
+    /// The status of each, by uid, as it is told the cloud.
+    statuses: HashMap<String, watch::Receiver<Arc<str>>>,
     workers: JoinSet<String>,
     /// What the runtime had when it was listed last.
     traces: Vec<Trace>,
@@ -47,6 +49,14 @@ pub(crate) struct Pods {
     searched: bool,
     /// What was reported last.
     pub(crate) said: Option<Report>,
+}
+
+/// A pod as it is shown on the node itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub(crate) pod: Arc<Pod>,
+    /// The patch of its status as the cloud is told it; empty before the pod was looked at.
+    pub(crate) status: Arc<str>,
 }
 
 /// A pod of which nothing but its name can be read.
@@ -71,6 +81,7 @@ impl Pods {
             node,
             host,
             orders: HashMap::new(),
+            statuses: HashMap::new(),
             workers: JoinSet::new(),
             traces: Vec::new(),
             told: false,
@@ -89,8 +100,12 @@ impl Pods {
     }
 
     /// Returns all that are known, with those that are ending.
-    pub(crate) fn all(&self) -> Vec<Arc<Pod>> {
-        self.orders.values().map(|order| Arc::clone(&order.borrow().pod)).collect()
+    pub(crate) fn all(&self) -> Vec<Shown> {
+        let show = |(uid, order): (&String, &watch::Sender<Order>)| {
+            let status = self.statuses.get(uid).map(|status| Arc::clone(&status.borrow()));
+            Shown { pod: Arc::clone(&order.borrow().pod), status: status.unwrap_or_default() }
+        };
+        self.orders.iter().map(show).collect()
     }
 
     /// Takes the array of all pods that the store has.
@@ -228,10 +243,12 @@ impl Pods {
         let uid = order.pod.metadata.uid.clone();
         let (sender, receiver) = watch::channel(order);
         let (host, mine) = (Arc::clone(&self.host), uid.clone());
+        let (shown, status) = watch::channel(Arc::default());
         self.workers.spawn(async move {
-            worker::run(host, receiver).await;
+            worker::run(host, receiver, shown).await;
             mine
         });
+        self.statuses.insert(uid.clone(), status);
         self.orders.insert(uid, sender);
     }
 
@@ -241,6 +258,7 @@ impl Pods {
         if let Ok(uid) = ended {
             // What the list still shows of it is gone by now.
             self.traces.retain(|trace| trace.uid != uid);
+            self.statuses.remove(&uid);
             if let Some(order) = self.orders.remove(&uid)
                 && !order.borrow().removed
             {

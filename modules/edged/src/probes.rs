@@ -3,6 +3,7 @@
 
 pub(crate) mod action;
 mod http;
+mod tally;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +14,12 @@ use tokio::task::AbortHandle;
 use tracing::debug;
 
 use action::Outcome;
+pub(crate) use tally::Tally;
 
 use crate::cri::Runtime;
 use crate::notes::{About, Notes};
-use crate::pod::spec::{Container, Probe};
+use crate::pod::spec::{Container, Pod, Probe};
+use crate::worker::Host;
 
 /// What is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,22 +81,23 @@ pub(crate) struct Probes {
     tasks: BTreeMap<(String, Purpose), AbortHandle>,
     findings: mpsc::Sender<Finding>,
     notes: Notes,
+    tally: Tally,
+    uid: String,
 }
 
 impl Drop for Probes {
     fn drop(&mut self) {
+        self.tally.forget(&self.uid);
         self.tasks.values().for_each(AbortHandle::abort);
     }
 }
 
 impl Probes {
-    /// Makes it; what is found goes into `findings`, and what each try said into `notes`.
-    pub(crate) const fn new(
-        runtime: Runtime,
-        findings: mpsc::Sender<Finding>,
-        notes: Notes,
-    ) -> Self {
-        Self { runtime, tasks: BTreeMap::new(), findings, notes }
+    /// Makes it; what is found goes into `findings`, and what each try said into the host's notes.
+    pub(crate) fn new(host: &Host, pod: &Pod, findings: mpsc::Sender<Finding>) -> Self {
+        let (runtime, notes) = (host.runtime.clone(), host.notes.clone());
+        let (tally, uid) = (host.tally.clone(), pod.metadata.uid.clone());
+        Self { runtime, tasks: BTreeMap::new(), findings, notes, tally, uid }
     }
 
     /// Probes a running container from now on, unless it is probed so already. `place` is
@@ -124,6 +128,7 @@ impl Probes {
             ip: ip.to_owned(),
             findings: self.findings.clone(),
             notes: self.notes.clone(),
+            tally: self.tally.clone(),
             about: about.clone(),
         };
         let task = tokio::spawn(watch.run(delay));
@@ -151,6 +156,7 @@ struct Watch {
     ip: String,
     findings: mpsc::Sender<Finding>,
     notes: Notes,
+    tally: Tally,
     about: About,
 }
 
@@ -179,7 +185,10 @@ impl Watch {
                 id: &self.id,
                 ip: &self.ip,
             };
-            let (well, said) = match action::probe(handler, &place, timeout).await {
+            let outcome = action::probe(handler, &place, timeout).await;
+            let result = tally::Result::from(&outcome);
+            self.tally.note(&self.about, &self.container.name, self.purpose, result);
+            let (well, said) = match outcome {
                 Outcome::Well => (true, String::new()),
                 Outcome::Odd(said) => {
                     self.note("ProbeWarning", &format!("probe warning: {said}"));

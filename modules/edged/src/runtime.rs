@@ -1,7 +1,8 @@
 //! Watching the runtime: whether it is there and ready, and what changes in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -102,12 +103,17 @@ pub(crate) struct Listing {
     pub(crate) changed: Vec<String>,
 }
 
+/// The containers that run, by id. It is told anew whenever anything changed in the runtime, so that
+/// who does not find a container has a reason to ask after it, and none to ask again and again.
+pub(crate) type Running = Arc<HashSet<String>>;
+
 /// Lists what the runtime has, whenever something may have changed, for ever.
 /// With `wanted` pods that are to run it looks more often than without.
 pub(crate) async fn list(
     runtime: Runtime,
     mut wanted: watch::Receiver<usize>,
     listings: mpsc::Sender<Listing>,
+    running: watch::Sender<Running>,
 ) {
     let mut known = BTreeMap::new();
     let mut events = None;
@@ -116,6 +122,11 @@ pub(crate) async fn list(
         let pause = match runtime.list(BTreeMap::new()).await {
             Ok(lists) => {
                 let listing = compare(&mut known, &lists);
+                if !listing.changed.is_empty() {
+                    let runs = |it: &&w::Container| it.state() == w::ContainerState::Running;
+                    let ids = lists.1.iter().filter(runs).map(|it| it.id.clone());
+                    running.send_replace(Arc::new(ids.collect()));
+                }
                 if listings.send(listing).await.is_err() {
                     return;
                 }

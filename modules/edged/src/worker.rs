@@ -28,7 +28,7 @@ use crate::pod::names;
 use crate::pod::plan::{Ledger, Plan, Sick, Stage, Step, paused_until, plan};
 use crate::pod::seen::Seen;
 use crate::pod::spec::{Metadata, Pod};
-use crate::probes::{Finding, Probes, Purpose};
+use crate::probes::{Finding, Probes, Purpose, Tally};
 use crate::status::{self, Transitions, Verdict};
 use crate::store::{Lack, Store};
 use crate::volumes::{Folders, pod_folder};
@@ -41,6 +41,7 @@ pub(crate) struct Host {
     pub(crate) config: Config,
     pub(crate) facts: watch::Receiver<NodeFacts>,
     pub(crate) notes: Notes,
+    pub(crate) tally: Tally,
 }
 
 /// What the node knows about itself.
@@ -132,9 +133,11 @@ struct Worker {
     verdict: Option<Verdict>,
     stage: Stage,
     /// A status on its way to the store, and the task that waits until it is there.
-    telling: Option<(String, JoinHandle<Result<(), RequestError>>)>,
+    telling: Option<Telling>,
     /// The status that the store took last.
-    told: Option<String>,
+    told: Option<Arc<str>>,
+    /// The status as it is now, for who asks on the node itself.
+    shown: watch::Sender<Arc<str>>,
     deletion_told: bool,
     adopted: bool,
     /// When the pod is to have ended, if it is to end: Unix milliseconds.
@@ -152,6 +155,9 @@ struct Worker {
     held: bool,
 }
 
+/// A status on its way to the store.
+type Telling = (Arc<str>, JoinHandle<Result<(), RequestError>>);
+
 /// What a round came to.
 enum Round {
     /// Take these steps and look again.
@@ -162,12 +168,16 @@ enum Round {
     Gone,
 }
 
-/// Runs a pod until nothing is left of it.
-pub(crate) async fn run(host: Arc<Host>, mut orders: watch::Receiver<Order>) {
+/// Runs a pod until nothing is left of it. What is told of its status is in `shown`, too.
+pub(crate) async fn run(
+    host: Arc<Host>,
+    mut orders: watch::Receiver<Order>,
+    shown: watch::Sender<Arc<str>>,
+) {
     let (sender, mut findings) = mpsc::channel(FINDINGS);
     let first = orders.borrow_and_update().clone();
     let mut refreshes = first.refreshes;
-    let mut worker = Worker::new(host, first.pod, sender);
+    let mut worker = Worker::new(host, first.pod, sender, shown);
     loop {
         let order = orders.borrow_and_update().clone();
         if order.refreshes != refreshes {
@@ -214,10 +224,15 @@ async fn told_to_end(mut orders: watch::Receiver<Order>, known: Option<&Order>) 
 }
 
 impl Worker {
-    fn new(host: Arc<Host>, pod: Arc<Pod>, findings: mpsc::Sender<Finding>) -> Self {
+    fn new(
+        host: Arc<Host>,
+        pod: Arc<Pod>,
+        findings: mpsc::Sender<Finding>,
+        shown: watch::Sender<Arc<str>>,
+    ) -> Self {
         let start = pod.status.start_time.as_deref().and_then(status::millis);
         Self {
-            probes: Probes::new(host.runtime.clone(), findings, host.notes.clone()),
+            probes: Probes::new(&host, &pod, findings),
             transitions: status::transitions(&pod),
             start: start.unwrap_or_else(module_runtime::unix_millis),
             host,
@@ -231,6 +246,7 @@ impl Worker {
             stage: Stage::Living,
             telling: None,
             told: None,
+            shown,
             deletion_told: false,
             adopted: false,
             end_by: None,

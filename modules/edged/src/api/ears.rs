@@ -1,53 +1,49 @@
-//! Hears, for all who follow logs, that files changed and which containers run.
+//! Hears, for all who follow logs, that files changed.
 //!
 //! One inotify instance serves all, because a user has few of them. While nobody follows there is
-//! none, and nothing is asked.
+//! none, and while nothing is written nobody wakes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
 use tracing::debug;
 
-use crate::cri::{Runtime, words as w};
+use crate::runtime::Running;
 
-/// How often the runtime is asked which containers run while somebody follows: as kubelet.
-const LIST: Duration = Duration::from_secs(1);
+/// How often a file is looked at that the kernel does not watch.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Who follows a file in a folder, and where the answer goes.
-pub(crate) type Request = (PathBuf, oneshot::Sender<Ears>);
-
-/// The containers that run, by id; none known before the runtime answered.
-type Running = Option<Arc<HashSet<String>>>;
+pub(crate) type Request = (PathBuf, oneshot::Sender<watch::Receiver<u64>>);
 
 /// What one follower hears.
 #[derive(Debug)]
 pub(crate) struct Ears {
-    changes: watch::Receiver<u64>,
-    running: watch::Receiver<Running>,
+    /// Something happened in the file's folder.
+    pub(crate) changes: watch::Receiver<u64>,
+    /// Something happened in the runtime.
+    pub(crate) running: watch::Receiver<Running>,
 }
 
 impl Ears {
-    /// Tells whether a container may still write, and forgets what was heard up to now.
+    /// Tells whether a container is known to run, and forgets what was heard up to now.
     pub(crate) fn look(&mut self, id: &str) -> bool {
         self.changes.mark_unchanged();
-        let running = self.running.borrow_and_update();
-        running.as_ref().is_none_or(|running| running.contains(id))
+        self.running.borrow_and_update().contains(id)
     }
 
     /// Waits until something may have changed; false when nothing will be heard any more.
     pub(crate) async fn hear(&mut self) -> bool {
         let changes = async {
             if self.changes.changed().await.is_err() {
-                // The file is looked at with each list then.
-                std::future::pending::<()>().await;
+                // The folder is gone, or the kernel watches no more of them.
+                tokio::time::sleep(LOOK).await;
             }
         };
         tokio::select! {
@@ -100,7 +96,11 @@ impl Folders {
         // the name that follows.
         while let Some((head, rest)) = events.split_first_chunk::<16>() {
             let number = |at: usize| [head[at], head[at + 1], head[at + 2], head[at + 3]];
-            if let Some(changes) = self.folders.get(&i32::from_ne_bytes(number(0))) {
+            let watch = i32::from_ne_bytes(number(0));
+            if watch < 0 {
+                // There were more than the kernel keeps: everything may have changed.
+                self.folders.values().for_each(|changes| changes.send_modify(|count| *count += 1));
+            } else if let Some(changes) = self.folders.get(&watch) {
                 changes.send_modify(|count| *count += 1);
             }
             let name = usize::try_from(u32::from_ne_bytes(number(12))).unwrap_or(usize::MAX);
@@ -110,16 +110,10 @@ impl Folders {
     }
 }
 
-/// Serves followers for ever.
-pub(crate) async fn run(runtime: Runtime, mut requests: mpsc::Receiver<Request>) {
-    let (running, _) = watch::channel(None);
+/// Serves followers for ever. Each says with a word in `gone` that it has ended.
+pub(crate) async fn run(mut requests: mpsc::Receiver<Request>, mut gone: mpsc::Receiver<()>) {
     let mut folders: Option<Folders> = None;
-    let mut ticks = tokio::time::interval(LIST);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        if running.receiver_count() == 0 {
-            folders = None;
-        }
         let passed = async {
             match &mut folders {
                 Some(folders) => folders.pass_on().await,
@@ -129,24 +123,22 @@ pub(crate) async fn run(runtime: Runtime, mut requests: mpsc::Receiver<Request>)
         tokio::select! {
             request = requests.recv() => {
                 let Some((folder, answer)) = request else { return };
-                list(&runtime, &running).await;
-                let changes = match watched(&mut folders, &folder) {
-                    Ok(changes) => changes,
-                    Err(error) => {
-                        debug!("no changes are heard of in {}: {error}", folder.display());
-                        watch::channel(0).1
-                    }
-                };
+                let changes = watched(&mut folders, &folder).unwrap_or_else(|error| {
+                    debug!("no changes are heard of in {}: {error}", folder.display());
+                    watch::channel(0).1
+                });
                 // Who asked may be gone.
-                drop(answer.send(Ears { changes, running: running.subscribe() }));
+                drop(answer.send(changes));
+            }
+            Some(()) = gone.recv() => {
+                if let Some(known) = &mut folders {
+                    known.prune();
+                }
+                if folders.as_ref().is_some_and(|known| known.folders.is_empty()) {
+                    folders = None;
+                }
             }
             passed = passed => if passed.is_err() { folders = None },
-            _ = ticks.tick(), if running.receiver_count() > 0 => {
-                if let Some(folders) = &mut folders {
-                    folders.prune();
-                }
-                list(&runtime, &running).await;
-            }
         }
     }
 }
@@ -159,19 +151,4 @@ fn watched(folders: &mut Option<Folders>, folder: &Path) -> io::Result<watch::Re
     let changes = known.add(folder);
     *folders = Some(known);
     changes
-}
-
-/// Tells which containers run. A runtime that does not answer ends nothing.
-async fn list(runtime: &Runtime, running: &watch::Sender<Running>) {
-    let all = runtime.list_containers(w::ListContainersRequest { filter: None }).await;
-    let known = running.borrow().clone();
-    let now = match all {
-        Ok(all) => {
-            let runs = |it: &w::Container| it.state() == w::ContainerState::Running;
-            let ids = all.containers.into_iter().filter(runs).map(|it| it.id);
-            Some(Arc::new(ids.collect()))
-        }
-        Err(_) => known,
-    };
-    running.send_replace(now);
 }

@@ -12,6 +12,7 @@ use super::reply::{Body, Refusal, Reply, exposition};
 use super::stats::{Look, Used, sum};
 use crate::cri::words as w;
 use crate::pod::names;
+use crate::probes::Tally;
 
 /// Metrics that are being written.
 #[derive(Debug, Default)]
@@ -206,6 +207,27 @@ fn networks(text: &mut Text, look: &Look) {
             text.one(name, &labels, float(bytes.map_or(0, |it| it.value)), 0);
         }
     }
+}
+
+/// Writes how often each probe was made, and what it came to.
+pub(crate) fn probes(tally: &Tally) -> Response<Body> {
+    let mut text = Text::default();
+    let name = "prober_probe_total";
+    let help =
+        "Cumulative number of a liveness, readiness or startup probe for a container by result.";
+    text.family(name, "counter", help);
+    for (key, count) in tally.all() {
+        let labels = [
+            ("container", key.container.as_str()),
+            ("namespace", &key.namespace),
+            ("pod", &key.pod),
+            ("pod_uid", &key.uid),
+            ("probe_type", &format!("{:?}", key.purpose)),
+            ("result", key.result.name()),
+        ];
+        text.one(name, &labels, float(count), 0);
+    }
+    exposition(text.0)
 }
 
 /// Writes how the pod engine itself is.

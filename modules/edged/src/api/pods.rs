@@ -1,18 +1,18 @@
 //! The node's pods as the API shows them, and what the runtime has of them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use hyper::Response;
 use serde_json::{Value, json};
 
 use super::Site;
 use super::reply::{self, Body, Refusal, Reply};
+use super::stats::without_nulls;
 use crate::config::Config;
 use crate::cri::words as w;
 use crate::pod::names;
-use crate::pod::spec::Pod;
-use crate::status::rfc3339;
+use crate::pod::spec::{Container, Pod, Port};
+use crate::pods::Shown;
 
 /// A container that the runtime has.
 #[derive(Clone, Debug)]
@@ -20,8 +20,6 @@ pub(crate) struct Found {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) state: w::ContainerState,
-    /// How often its name was started before.
-    pub(crate) attempt: u32,
     /// Unix nanoseconds.
     pub(crate) created: i64,
     pub(crate) labels: BTreeMap<String, String>,
@@ -36,14 +34,7 @@ pub(crate) async fn containers(site: &Site, uid: &str) -> Result<Vec<Found>, Ref
     let found = |it: w::Container| {
         let state = it.state();
         let metadata = it.metadata.unwrap_or_default();
-        Found {
-            id: it.id,
-            name: metadata.name,
-            state,
-            attempt: metadata.attempt,
-            created: it.created_at,
-            labels: it.labels,
-        }
+        Found { id: it.id, name: metadata.name, state, created: it.created_at, labels: it.labels }
     };
     let mut found: Vec<Found> = listed.containers.into_iter().map(found).collect();
     found.sort_by_key(|it| std::cmp::Reverse(it.created));
@@ -56,9 +47,29 @@ fn list(items: &[Value]) -> Response<Body> {
 
 /// Answers with the pods that the node has, and how they are.
 pub(crate) async fn all(site: &Site) -> Reply {
-    let (pods, found) = (site.pods().await?, containers(site, "").await?);
-    let items: Vec<_> = pods.iter().map(|pod| show(pod, &found)).collect();
+    let mut pods = site.pods().await?;
+    pods.sort_by(|one, other| {
+        let [one, other] = [one, other].map(|it| &it.pod.metadata);
+        (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name))
+    });
+    let items: Vec<_> = pods.iter().map(show).collect();
     Ok(list(&items))
+}
+
+impl Shown {
+    /// Returns the status: what the cloud has when it has taken the patch.
+    pub(crate) fn status(&self) -> Value {
+        let mut patch: Value = serde_json::from_str(&self.status).unwrap_or_default();
+        let mut status = patch["status"].take();
+        let Some(fields) = status.as_object_mut() else {
+            return json!({"phase": "Pending"});
+        };
+        fields.retain(|key, value| !key.starts_with('$') && !value.is_null());
+        if let Some(ips) = fields.get_mut("podIPs").and_then(Value::as_array_mut) {
+            ips.retain(|ip| ip["$patch"].is_null());
+        }
+        status
+    }
 }
 
 /// Answers with the pods that the runtime runs something of, as far as it knows them.
@@ -81,57 +92,40 @@ pub(crate) async fn running(site: &Site) -> Reply {
     Ok(list(&items))
 }
 
-/// Shows a pod with the state of its containers.
-fn show(pod: &Arc<Pod>, found: &[Found]) -> Value {
-    let Pod { metadata, spec, status } = &**pod;
-    let mine = |it: &&Found| it.labels.get(names::POD_UID) == Some(&metadata.uid);
-    let mine: Vec<&Found> = found.iter().filter(mine).collect();
-    let state = |container: &crate::pod::spec::Container| {
-        let newest = mine.iter().find(|it| it.name == container.name);
-        let is_running = newest.is_some_and(|it| it.state == w::ContainerState::Running);
-        let state = match newest {
-            Some(it) if is_running => {
-                json!({"running": {"startedAt": rfc3339(it.created / 1_000_000)}})
-            }
-            Some(it) if it.state == w::ContainerState::Exited => {
-                json!({"terminated": {"containerID": format!("containerd://{}", it.id)}})
-            }
-            Some(_) | None => json!({"waiting": {"reason": "ContainerCreating"}}),
+/// Shows a pod: of its metadata and specification what is acted on here, and its status.
+fn show(shown: &Shown) -> Value {
+    let Pod { metadata, spec, .. } = &*shown.pod;
+    let container = |it: &Container| {
+        let port = |it: &Port| {
+            without_nulls(json!({
+                "name": Some(&it.name).filter(|name| !name.is_empty()),
+                "containerPort": it.container_port,
+                "hostPort": Some(it.host_port).filter(|port| *port != 0),
+                "protocol": Some(&it.protocol).filter(|name| !name.is_empty()),
+            }))
         };
-        json!({
-            "name": container.name, "image": container.image, "state": state,
-            "ready": is_running, "started": is_running,
-            "restartCount": newest.map_or(0, |it| it.attempt),
-            "containerID": newest.map_or_else(String::new, |it| format!("containerd://{}", it.id)),
-        })
+        let ports: Vec<_> = it.ports.iter().map(port).collect();
+        let sidecar = it.is_sidecar().then_some("Always");
+        without_nulls(json!({
+            "name": it.name, "image": it.image, "ports": ports, "restartPolicy": sidecar,
+        }))
     };
-    let named = |it: &crate::pod::spec::Container| json!({"name": it.name, "image": it.image});
-    let runs = mine.iter().any(|it| it.state == w::ContainerState::Running);
-    let phase = match status.phase.as_str() {
-        over @ ("Failed" | "Succeeded") => over,
-        _ if runs => "Running",
-        "" => "Pending",
-        told => told,
-    };
+    let containers = |list: &[Container]| list.iter().map(container).collect::<Vec<_>>();
     json!({
-        "metadata": {
+        "metadata": without_nulls(json!({
             "name": metadata.name, "namespace": metadata.namespace, "uid": metadata.uid,
             "labels": metadata.labels, "annotations": metadata.annotations,
+            "creationTimestamp": metadata.creation_timestamp,
             "deletionTimestamp": metadata.deletion_timestamp,
-        },
+            "deletionGracePeriodSeconds": metadata.deletion_grace_period_seconds,
+        })),
         "spec": {
             "nodeName": spec.node_name,
             "hostNetwork": spec.host_network,
-            "initContainers": spec.init_containers.iter().map(named).collect::<Vec<_>>(),
-            "containers": spec.containers.iter().map(named).collect::<Vec<_>>(),
+            "initContainers": containers(&spec.init_containers),
+            "containers": containers(&spec.containers),
         },
-        "status": {
-            "phase": phase,
-            "startTime": status.start_time,
-            "podIPs": status.pod_ips.iter().map(|it| json!({"ip": it.ip})).collect::<Vec<_>>(),
-            "initContainerStatuses": spec.init_containers.iter().map(state).collect::<Vec<_>>(),
-            "containerStatuses": spec.containers.iter().map(state).collect::<Vec<_>>(),
-        },
+        "status": shown.status(),
     })
 }
 

@@ -281,7 +281,8 @@ pub(crate) fn sum(all: &[&Used]) -> (Cpu, Memory) {
     (cpu, memory)
 }
 
-fn without_nulls(mut shown: Value) -> Value {
+/// Leaves out of an object what is not known.
+pub(crate) fn without_nulls(mut shown: Value) -> Value {
     if let Some(fields) = shown.as_object_mut() {
         fields.retain(|_, value| !value.is_null());
     }

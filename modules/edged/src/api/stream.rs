@@ -20,7 +20,7 @@ use super::pods::{Found, containers};
 use super::reply::{self, Refusal, Reply};
 use super::route::{Query, Target};
 use crate::cri::{Trouble, words as w};
-use crate::pod::spec::Pod;
+use crate::pods::Shown;
 
 /// How much of a stream is under way in each direction, in bytes.
 const PART: usize = 64 * 1024;
@@ -67,16 +67,16 @@ fn refused(trouble: &Trouble) -> Refusal {
 }
 
 /// Finds a container that runs.
-async fn running(site: &Arc<Site>, target: &Target) -> Result<(Arc<Pod>, Found), Refusal> {
-    let pod = site.pod(&target.namespace, &target.pod, "pod does not exist").await?;
-    let uid = &pod.metadata.uid;
+async fn running(site: &Arc<Site>, target: &Target) -> Result<(Shown, Found), Refusal> {
+    let shown = site.pod(&target.namespace, &target.pod, "pod does not exist").await?;
+    let uid = &shown.pod.metadata.uid;
     let mut found = Vec::new();
     if target.uid.is_empty() || target.uid == *uid {
         found = containers(site, uid).await?;
     }
     found.retain(|it| it.name == target.container && it.state == w::ContainerState::Running);
     let none = || Refusal::broken(format!("container not found ({:?})", target.container));
-    Ok((pod, found.into_iter().next().ok_or_else(none)?))
+    Ok((shown, found.into_iter().next().ok_or_else(none)?))
 }
 
 /// Runs a command with streams.
@@ -103,9 +103,9 @@ pub(crate) async fn attach(
     request: Request<Incoming>,
 ) -> Reply {
     let Streams { stdin, stdout, stderr, .. } = Streams::read(query)?;
-    let (pod, container) = running(site, target).await?;
+    let (shown, container) = running(site, target).await?;
     // It has a terminal or not from its beginning.
-    let tty = pod.spec.container(&target.container).is_some_and(|it| it.tty);
+    let tty = shown.pod.spec.container(&target.container).is_some_and(|it| it.tty);
     let container_id = container.id;
     let stderr = stderr && !tty;
     let asked = w::AttachRequest { container_id, stdin, tty, stdout, stderr };
@@ -123,8 +123,8 @@ pub(crate) async fn port_forward(
     let upgrade = request.headers().get(UPGRADE).and_then(|value| value.to_str().ok());
     let over_websocket = upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"));
     let port = if over_websocket { ports(query)? } else { Vec::new() };
-    let pod = site.pod(&target.namespace, &target.pod, "pod does not exist").await?;
-    let uid = &pod.metadata.uid;
+    let shown = site.pod(&target.namespace, &target.pod, "pod does not exist").await?;
+    let uid = &shown.pod.metadata.uid;
     if !target.uid.is_empty() && target.uid != *uid {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "pod not found"));
     }

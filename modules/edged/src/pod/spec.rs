@@ -28,6 +28,7 @@ pub(crate) struct Metadata {
     pub(crate) uid: String,
     pub(crate) labels: Option<Texts>,
     pub(crate) annotations: Option<Texts>,
+    pub(crate) creation_timestamp: Option<String>,
     pub(crate) deletion_timestamp: Option<String>,
     pub(crate) deletion_grace_period_seconds: Option<i64>,
 }

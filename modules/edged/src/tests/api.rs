@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::bench::{Bench, give, pod};
 use super::containerd::{Containerd, containerd, until};
-use crate::api::{Ask, Site, serve};
+use crate::api::{Ask, Site, Sources, serve};
 use crate::cri::words as w;
 
 /// A pod whose containers speak, work, and wait, and the API beside it.
@@ -46,7 +46,9 @@ async fn stage() -> Option<Stage> {
             drop(ask.send(pods.clone()));
         }
     });
-    let site = Site::new("n".to_owned(), bench.host.config.clone(), asks);
+    let (running, tally) = (bench.running.clone(), bench.host.tally.clone());
+    let sources = Sources { asks, running, tally };
+    let site = Site::new("n".to_owned(), bench.host.config.clone(), sources);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(site, listener));

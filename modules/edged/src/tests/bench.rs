@@ -18,6 +18,7 @@ use crate::config::{Config, Sections};
 use crate::cri::Runtime;
 use crate::notes::{Note, Notes};
 use crate::pods::Pods;
+use crate::probes::Tally;
 use crate::runtime::{self, Listing};
 use crate::store::Store;
 use crate::worker::{Host, NodeFacts};
@@ -34,6 +35,7 @@ enum Told {
 pub(super) struct Bench {
     pub(super) pods: Pods,
     listings: mpsc::Receiver<Listing>,
+    pub(super) running: watch::Receiver<runtime::Running>,
     told: mpsc::Receiver<Told>,
     pub(super) maps: watch::Sender<BTreeMap<String, Value>>,
     pub(super) statuses: BTreeMap<String, Value>,
@@ -144,17 +146,26 @@ impl Bench {
         let (notes, noted) = mpsc::channel(1024);
         let runtime = Runtime::new(runtime.to_owned());
         let notes = Notes::new(notes);
-        let host =
-            Host { runtime: runtime.clone(), store: Store::new(peers), config, facts, notes };
+        let tally = Tally::default();
+        let host = Host {
+            runtime: runtime.clone(),
+            store: Store::new(peers),
+            config,
+            facts,
+            notes,
+            tally,
+        };
         let host = Arc::new(host);
         let (wanted, receiver) = watch::channel(1);
         let (listing, listings) = mpsc::channel(1);
-        tokio::spawn(runtime::list(runtime, receiver, listing));
+        let (runs, running) = watch::channel(runtime::Running::default());
+        tokio::spawn(runtime::list(runtime, receiver, listing, runs));
         let mut pods = Pods::new("n", Arc::clone(&host));
         pods.set_statics(Vec::new());
         Self {
             pods,
             listings,
+            running,
             told,
             maps,
             statuses: BTreeMap::new(),

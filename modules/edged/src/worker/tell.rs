@@ -18,21 +18,18 @@ const MOMENT: Duration = Duration::from_millis(200);
 impl Worker {
     /// Tells the cloud how the pod is, if that is news; false when it could not be told.
     pub(super) async fn tell(&mut self, order: &Order, now: i64) -> bool {
-        if !self.hear_of_telling().await {
-            return false;
-        }
+        let own = &self.pod.metadata.uid;
         let uid = match &order.local {
-            None => &self.pod.metadata.uid,
+            None => Some(own),
             Some(local) => match &local.mirror {
-                Some(mirror) if mirror.hash == statics::hash(&self.pod) => &mirror.uid,
-                // It is told when the cloud has something to show it with.
-                Some(_) | None => return true,
+                Some(mirror) if mirror.hash == statics::hash(&self.pod) => Some(&mirror.uid),
+                Some(_) | None => None,
             },
         };
         let facts = self.host.facts.borrow().clone();
         let situation = Situation {
             pod: &self.pod,
-            uid,
+            uid: uid.unwrap_or(own),
             held: self.held,
             seen: &self.seen,
             ledger: &self.ledger,
@@ -43,8 +40,15 @@ impl Worker {
             start: self.start,
             now,
         };
+        let has_place = uid.is_some();
         let patch = status::patch(&situation, &mut self.transitions).to_string();
-        if self.told.as_ref() == Some(&patch) {
+        let patch: Arc<str> = patch.into();
+        self.shown.send_replace(Arc::clone(&patch));
+        if !self.hear_of_telling().await {
+            return false;
+        }
+        // A static pod is told when the cloud has something to show it with.
+        if !has_place || self.told.as_ref() == Some(&patch) {
             return true;
         }
         let metadata = &self.pod.metadata;

@@ -1,0 +1,143 @@
+//! The node's API, which edged serves on the loopback: found through the supervisor, asked over
+//! plain HTTP.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use ipc_proto::Module;
+use ipc_proto::control::ModuleState;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::failure::Failure;
+
+/// How long a connection and the beginning of an answer may take.
+const PATIENCE: Duration = Duration::from_secs(35);
+
+/// The longest head of an answer, and the longest text of a failure, in bytes.
+const MAX_HEAD: u64 = 64 * 1024;
+
+/// The longest list of pods, in bytes.
+const MAX_LIST: u64 = 64 * 1024 * 1024;
+
+/// What edged reports of its API.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Service {
+    address: String,
+    serving: bool,
+    reason: String,
+}
+
+/// The API of the node that the supervisor's agent serves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node(SocketAddr);
+
+/// An answer behind its head.
+pub(crate) type Answer = BufReader<TcpStream>;
+
+impl Node {
+    /// Asks the supervisor where the API is.
+    pub(crate) fn find(client: &Client) -> Result<Self, Failure> {
+        let status = client.status()?;
+        let edged = status.modules.into_iter().find(|module| module.name == Module::Edged);
+        let edged = edged.filter(|edged| edged.state == ModuleState::Running);
+        let none = "edged does not run, so nobody can tell of pods: see 'edgectl status edged'";
+        let edged = edged.ok_or_else(|| Failure::Failed(none.to_owned()))?;
+        let report = edged.report.unwrap_or_default();
+        let service = Service::deserialize(&report["api"]).unwrap_or_default();
+        if !service.serving {
+            let Service { address, reason, .. } = service;
+            let text = format!("edged does not serve its API on {address} now: {reason}");
+            return Err(Failure::Failed(text));
+        }
+        let unknown = |error| Failure::Failed(format!("edged's address is odd: {error}"));
+        let mut address: SocketAddr = service.address.parse().map_err(unknown)?;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
+        }
+        Ok(Self(address))
+    }
+
+    /// Returns all pods, as JSON.
+    pub(crate) fn pods(self) -> Result<Value, Failure> {
+        let answer = self.get("/pods")?;
+        let list = serde_json::from_reader(answer.take(MAX_LIST));
+        list.map_err(|error| Failure::Failed(format!("the list of pods cannot be read: {error}")))
+    }
+
+    /// Asks for something; what comes ends with the connection.
+    pub(crate) fn get(self, target: &str) -> Result<Answer, Failure> {
+        let (answer, status) = self.ask(&format!("GET {target} HTTP/1.0\r\n\r\n"))?;
+        if status == 200 { Ok(answer) } else { Err(refusal(answer)) }
+    }
+
+    /// Asks for another protocol on the connection.
+    pub(crate) fn upgrade(self, target: &str, headers: &str) -> Result<Answer, Failure> {
+        let host = self.0;
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n{headers}\r\n\r\n"
+        );
+        let (answer, status) = self.ask(&head)?;
+        if status == 101 { Ok(answer) } else { Err(refusal(answer)) }
+    }
+
+    /// Sends the head of a request and takes that of the answer: its status.
+    fn ask(self, head: &str) -> Result<(Answer, u16), Failure> {
+        let broken =
+            |error: io::Error| Failure::Failed(format!("cannot ask edged on {}: {error}", self.0));
+        let exchange = || {
+            let mut stream = TcpStream::connect_timeout(&self.0, PATIENCE)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(head.as_bytes())?;
+            let mut answer = BufReader::new(stream);
+            let status = status(&mut answer)?;
+            answer.get_ref().set_read_timeout(None)?;
+            Ok((answer, status))
+        };
+        exchange().map_err(broken)
+    }
+}
+
+/// Reads the head of an answer.
+fn status(answer: &mut Answer) -> io::Result<u16> {
+    let odd = |text: &str| io::Error::other(format!("it answers {text:?}, expected HTTP"));
+    let mut head = answer.take(MAX_HEAD);
+    let mut line = String::new();
+    head.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let status = status.ok_or_else(|| odd(&line))?;
+    while line != "\r\n" {
+        line.clear();
+        if head.read_line(&mut line)? == 0 {
+            return Err(odd("a head without an end"));
+        }
+    }
+    Ok(status)
+}
+
+/// Says what the API says.
+fn refusal(answer: Answer) -> Failure {
+    // A connection that goes on has no end to wait for.
+    answer.get_ref().set_read_timeout(Some(Duration::from_secs(1))).unwrap_or_default();
+    let mut text = Vec::new();
+    // What came is said, however it ended.
+    drop(answer.take(MAX_HEAD).read_to_end(&mut text));
+    Failure::Failed(String::from_utf8_lossy(&text).trim().to_owned())
+}
+
+/// Writes a text as a part of a path or a query.
+pub(crate) fn encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
