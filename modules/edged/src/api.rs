@@ -4,7 +4,9 @@
 //! It has a thread and a connection to the runtime of its own, so that no stream holds up a pod. It
 //! asks the engine which pods there are; all else it asks the runtime and the host.
 
+mod cgroups;
 mod ears;
+mod files;
 mod logs;
 mod metrics;
 mod pods;
@@ -15,6 +17,7 @@ mod stream;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +94,8 @@ pub(crate) struct Site {
     sources: Sources,
     /// How long a client may take to write the head of its request.
     head: Duration,
+    /// Where the host's logs are.
+    logs: PathBuf,
     ears: mpsc::Sender<ears::Request>,
     /// Takes a word of each who ceases to follow.
     gone: mpsc::Sender<()>,
@@ -157,8 +162,8 @@ impl Site {
         let (gone, ended) = mpsc::channel(16);
         tokio::spawn(ears::run(requests, ended));
         let streams = Arc::new(Semaphore::new(STREAMS));
-        let (head, rates) = (HEAD, stats::Rates::new());
-        Arc::new(Self { node, config, runtime, sources, head, ears, gone, streams, rates })
+        let (head, rates, logs) = (HEAD, stats::Rates::new(), files::FOLDER.into());
+        Arc::new(Self { node, config, runtime, sources, head, logs, ears, gone, streams, rates })
     }
 
     /// Asks the engine which pods there are.
@@ -244,6 +249,7 @@ async fn handle(site: &Arc<Site>, route: Route, request: Request<Incoming>) -> R
         Route::Resource => Ok(metrics::resource(&stats::look(site).await)),
         Route::Cadvisor => Ok(metrics::cadvisor(&stats::look(site).await?)),
         Route::Probes => Ok(metrics::probes(&site.sources.tally)),
+        Route::Files(parts) => files::answer(site, parts).await,
         Route::Configz => Ok(pods::configz(&site.config)),
     }
 }

@@ -61,6 +61,11 @@ pub(crate) fn json(value: &Value) -> Response<Body> {
     with("application/json", full(value.to_string()))
 }
 
+/// A page for browsers.
+pub(crate) fn page(text: String) -> Response<Body> {
+    with("text/html; charset=utf-8", full(text))
+}
+
 /// Metrics as Prometheus reads them.
 pub(crate) fn exposition(text: String) -> Response<Body> {
     with("text/plain; version=0.0.4; charset=utf-8", full(text))

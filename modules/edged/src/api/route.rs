@@ -27,6 +27,8 @@ pub(crate) enum Route {
     Cadvisor,
     Probes,
     Configz,
+    /// Of the host's logs, by the names on the way.
+    Files(Vec<String>),
 }
 
 /// A container of a pod, or the pod alone.
@@ -139,6 +141,9 @@ pub(crate) fn route(method: &Method, uri: &Uri) -> Result<Route, Refusal> {
         ["metrics", "resource"] => (Route::Resource, get),
         ["metrics", "cadvisor"] => (Route::Cadvisor, get),
         ["metrics", "probes"] => (Route::Probes, get),
+        ["logs", ref names @ ..] => {
+            (Route::Files(names.iter().map(ToString::to_string).collect()), get)
+        }
         ["configz"] => (Route::Configz, get),
         _ => return Err(none()),
     };
@@ -190,6 +195,9 @@ mod tests {
             "/containerLogs/ns/%2e%2e/c",
             "/pods%00",
             "/pods%zz",
+            "/logs/../etc/shadow",
+            "/logs/%2e%2e/shadow",
+            "/logs/a//b",
             "/exec/a/b/c/d/e",
             "/checkpoint/ns/p/c",
         ] {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::Site;
 use super::pods::{Found, containers};
 use super::reply::Refusal;
+use super::{Site, cgroups, off_thread};
 use crate::cri::words as w;
 use crate::pod::names;
 use crate::status::rfc3339;
@@ -108,37 +108,46 @@ fn value(number: Option<w::UInt64Value>) -> Option<u64> {
 pub(crate) async fn look(site: &Arc<Site>) -> Result<Look, Refusal> {
     let broken = |trouble: crate::cri::Trouble| Refusal::broken(trouble.to_string());
     let found = containers(site, "").await?;
-    let stats = site.runtime.container_stats(w::ListStatsRequest {}).await.map_err(broken)?;
-    let stats: BTreeMap<String, w::ContainerStats> = stats
-        .stats
-        .into_iter()
-        .filter_map(|it| Some((it.attributes.as_ref()?.id.clone(), it)))
-        .collect();
+    let stats = match site.runtime.container_stats(w::ListStatsRequest {}).await {
+        Err(trouble) if !trouble.is_unimplemented() => return Err(broken(trouble)),
+        told => told.unwrap_or_default().stats,
+    };
+    let stats: BTreeMap<String, w::ContainerStats> =
+        stats.into_iter().filter_map(|it| Some((it.attributes.as_ref()?.id.clone(), it))).collect();
     // It is younger than the other; without it there is no network to show.
     let sandboxes = site.runtime.sandbox_stats(w::ListStatsRequest {}).await.unwrap_or_default();
     let running = found.into_iter().filter(|it| it.state == w::ContainerState::Running);
-    let used = running.map(|found| used(&site.rates, found, &stats)).collect();
+    let used: Vec<_> = running.map(|found| used(found, &stats)).collect();
     let network = |it: w::PodSandboxStats| {
         let uid = it.attributes?.metadata?.uid;
         Some((uid, it.linux?.network?.default_interface?))
     };
     let networks = sandboxes.stats.into_iter().filter_map(network).collect();
-    let mut look = Look { node: site.node.clone(), used, networks, ..Look::default() };
-    look.host(&site.config.root);
+    let (node, root) = (site.node.clone(), site.config.root.clone());
+    let mut look = off_thread(move || {
+        let mut look = Look { node, used, networks, ..Look::default() };
+        look.host(&root);
+        look.fill_in();
+        look
+    })
+    .await;
+    for used in &mut look.used {
+        if let Some(cpu) = used.cpu.as_mut().filter(|cpu| cpu.rate.is_none()) {
+            cpu.rate = site.rates.rate(&used.found.id, *cpu);
+        }
+    }
     look.cpu.rate = site.rates.rate("", look.cpu);
     site.rates.retain(&look.used);
     Ok(look)
 }
 
-fn used(rates: &Rates, found: Found, stats: &BTreeMap<String, w::ContainerStats>) -> Used {
+fn used(found: Found, stats: &BTreeMap<String, w::ContainerStats>) -> Used {
     let Some(stats) = stats.get(&found.id) else {
         return Used { found, cpu: None, memory: None, layer: None };
     };
     let cpu = stats.cpu.and_then(|cpu| {
         let total = value(cpu.usage_core_nano_seconds)?;
-        let mut read = Cpu { at: cpu.timestamp, total, rate: None };
-        read.rate = value(cpu.usage_nano_cores).or_else(|| rates.rate(&found.id, read));
-        Some(read)
+        Some(Cpu { at: cpu.timestamp, total, rate: value(cpu.usage_nano_cores) })
     });
     let memory = stats.memory.and_then(|memory| {
         Some(Memory {
@@ -182,6 +191,23 @@ impl Look {
             let inodes = it.f_files.saturating_sub(it.f_ffree);
             [available, capacity, used, it.f_favail, it.f_files, inodes]
         });
+    }
+
+    /// Asks the kernel for what the runtime did not tell of containers.
+    fn fill_in(&mut self) {
+        let lacks = |it: &&mut Used| it.cpu.is_none() || it.memory.is_none();
+        let ids: Vec<_> =
+            self.used.iter_mut().filter(lacks).map(|it| it.found.id.clone()).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let read = cgroups::read(&ids, self.memory.at);
+        for used in self.used.iter_mut().filter(lacks) {
+            if let Some((cpu, memory)) = read.get(&used.found.id) {
+                used.cpu.get_or_insert(*cpu);
+                used.memory.get_or_insert(*memory);
+            }
+        }
     }
 
     /// Shows it as kubelet's summary; without what is not processor and memory if `small`.
