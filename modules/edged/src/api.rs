@@ -4,7 +4,7 @@
 //! It has a thread and a connection to the runtime of its own, so that no stream holds up a pod. It
 //! asks the engine which pods there are; all else it asks the runtime and the host.
 
-mod cgroups;
+pub(crate) mod cgroups;
 mod ears;
 mod files;
 mod logs;
@@ -93,7 +93,7 @@ pub(crate) struct Site {
     runtime: Runtime,
     sources: Sources,
     /// How long a client may take to write the head of its request.
-    head: Duration,
+    pub(crate) head: Duration,
     /// Where the host's logs are.
     logs: PathBuf,
     ears: mpsc::Sender<ears::Request>,

@@ -103,7 +103,12 @@ fn find(folder: &Path, parts: &[String]) -> io::Result<Found> {
             names.sort_unstable();
             Ok(Found::Folder(names))
         }
-        _ => Err(io::ErrorKind::NotFound.into()),
+        FileType::Symlink
+        | FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => Err(io::ErrorKind::NotFound.into()),
     }
 }
 

@@ -1,25 +1,35 @@
 //! The node's API with a real containerd: logs, streams, what is used, and wrong requests.
 
+mod hostile;
+mod logs;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::bench::{Bench, give, pod};
 use super::containerd::{Containerd, containerd, until};
 use crate::api::{Ask, Site, Sources, serve};
 use crate::cri::words as w;
+use crate::pods::Shown;
 
 /// A pod whose containers speak, work, and wait, and the API beside it.
 struct Stage {
     containerd: Containerd,
-    _bench: Bench,
+    bench: Bench,
+    pods: watch::Sender<Vec<Shown>>,
     address: SocketAddr,
 }
+
+/// How long a client may take to write the head of its request here.
+const HEAD: Duration = Duration::from_millis(500);
 
 const SPEAKER: &str = "echo one; echo two >&2; printf three; trap 'exit 0' TERM; \
     while true; do if [ -e /go ]; then cat /go; rm /go; fi; sleep 0.05; done";
@@ -29,7 +39,9 @@ async fn stage() -> Option<Stage> {
     let mut bench = Bench::new(&containerd);
     let spec = json!({"containers": [
         {"name": "speaker", "command": ["sh", "-c", SPEAKER]},
-        {"name": "worker", "command": ["sh", "-c", "while true; do :; done"]},
+        {"name": "worker", "command": ["sh", "-c", "while true; do :; done"],
+         "readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1},
+         "livenessProbe": {"exec": {"command": ["false"]}, "failureThreshold": 1000}},
         {"name": "waiter", "command": ["cat"], "stdin": true},
         {"name": "web", "command": ["httpd", "-f", "-p", "8080", "-h", "/bin"]},
     ]});
@@ -40,22 +52,34 @@ async fn stage() -> Option<Stage> {
     };
     bench.until("all run", all_run).await;
     let (asks, mut asked) = mpsc::channel::<Ask>(8);
-    let pods = bench.pods.all();
+    let (pods, known) = watch::channel(bench.pods.all());
     tokio::spawn(async move {
         while let Some(ask) = asked.recv().await {
-            drop(ask.send(pods.clone()));
+            let pods = known.borrow().clone();
+            drop(ask.send(pods));
         }
     });
     let (running, tally) = (bench.running.clone(), bench.host.tally.clone());
     let sources = Sources { asks, running, tally };
-    let site = Site::new("n".to_owned(), bench.host.config.clone(), sources);
+    let mut site = Site::new("n".to_owned(), bench.host.config.clone(), sources);
+    Arc::get_mut(&mut site).unwrap().head = HEAD;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(site, listener));
-    Some(Stage { containerd, _bench: bench, address })
+    Some(Stage { containerd, bench, pods, address })
 }
 
 impl Stage {
+    /// Lets the engine work until the speaker's status is as wanted, and shows it.
+    async fn speaker_until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) {
+        let is = |bench: &Bench| {
+            let all = bench.statuses.get("p").and_then(|it| it["containerStatuses"].as_array());
+            all.into_iter().flatten().any(|it| it["name"] == "speaker" && wanted(it))
+        };
+        self.bench.until(what, is).await;
+        self.pods.send_replace(self.bench.pods.all());
+    }
+
     async fn send(&self, head: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -142,46 +166,6 @@ async fn read_until(stream: &mut TcpStream, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn logs_are_read_with_all_options_and_followed_over_a_rotation() {
-    let Some(stage) = stage().await else { return };
-    let path = "/containerLogs/ns/p/speaker";
-    until("the container spoke", async || stage.get(path).await.contains("two\n")).await;
-    assert_eq!(stage.get(&format!("{path}?tailLines=0")).await, "");
-    assert_eq!(stage.get(&format!("{path}?limitBytes=5")).await.len(), 5);
-    assert_eq!(stage.get(&format!("{path}?stream=Stderr")).await, "two\n");
-    assert_eq!(stage.get(&format!("{path}?sinceTime=2999-01-01T00:00:00Z")).await, "");
-    assert!(stage.get(&format!("{path}?sinceSeconds=3600&stream=Stdout")).await.contains("one\n"));
-    let stamped = stage.get(&format!("{path}?timestamps=true&stream=Stderr")).await;
-    assert_eq!(stamped.find("Z two\n").or(stamped.find(" two\n").map(|at| at - 1)), Some(29));
-
-    let head = format!("GET {path}?follow=true HTTP/1.1\r\nHost: n\r\n\r\n");
-    let mut followers = Vec::new();
-    for _ in 0..100 {
-        let mut follower = stage.send(&head).await;
-        read_until(&mut follower, "one").await;
-        followers.push(follower);
-    }
-    let (id, log) = stage.log().await;
-    std::fs::rename(&log, log.with_extension("log.1")).unwrap();
-    let now = "2999-01-01T00:00:00.1Z";
-    let line = |text: &str| format!("{now} stdout F {text}\n");
-    std::fs::write(log.with_extension("log.1"), line("last of the old")).unwrap();
-    std::fs::write(&log, line("first of the new")).unwrap();
-    for follower in &mut followers {
-        read_until(follower, "first of the new").await;
-    }
-    let (status, text) = stage.ask("GET", &format!("{path}?previous=true")).await;
-    let none = r#"previous terminated container "speaker" in pod "p" not found"#;
-    assert_eq!((status, text.as_str()), (400, none));
-
-    stage.containerd.runtime().stop_container(&id, std::time::Duration::ZERO).await.unwrap();
-    for follower in &mut followers {
-        read_until(follower, "0\r\n\r\n").await;
-    }
-    stage.containerd.end().await;
-}
-
-#[tokio::test]
 async fn streams_pass_through_byte_for_byte() {
     let Some(stage) = stage().await else { return };
     let spdy = "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io";
@@ -216,7 +200,37 @@ async fn streams_pass_through_byte_for_byte() {
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
     stream.write_all(&[0x82, 0x83, 0, 0, 0, 0, 0, b'y', b'\n']).await.unwrap();
     read_until(&mut stream, "\u{1}y").await;
+
+    let path = "/portForward/ns/p/uid-p?port=8080";
+    let (mut stream, head) = stage.upgrade(path, websocket).await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    let asked = b"GET /none HTTP/1.0\r\n\r\n";
+    let length = 0x80 | u8::try_from(asked.len() + 1).unwrap();
+    stream.write_all(&[&[0x82, length, 0, 0, 0, 0, 0], &asked[..]].concat()).await.unwrap();
+    read_until(&mut stream, "404 Not Found").await;
+    for (query, text) in [
+        ("", "query parameter \"port\" is required"),
+        ("?port=0", "port \"0\" must be > 0"),
+        ("?port=x", "unable to parse \"x\" as a port"),
+    ] {
+        let (mut stream, head) =
+            stage.upgrade(&format!("/portForward/ns/p{query}"), websocket).await;
+        assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+        read_until(&mut stream, text).await;
+    }
     stage.containerd.end().await;
+}
+
+/// Reads every kind of metrics as Prometheus would.
+async fn are_expositions(stage: &Stage) {
+    for path in ["/metrics", "/metrics/resource", "/metrics/cadvisor", "/metrics/probes"] {
+        for line in stage.get(path).await.lines().filter(|line| !line.starts_with('#')) {
+            let (name, rest) = line.split_once([' ', '{']).unwrap();
+            let value = rest.rsplit('}').next().unwrap().trim().split(' ').next().unwrap();
+            assert!(name.bytes().all(|it| it.is_ascii_lowercase() || it == b'_'), "{line}");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -237,56 +251,42 @@ async fn what_is_used_and_what_runs_is_told() {
     assert_eq!(summary["pods"][0]["podRef"]["name"], "p");
     assert!(worker["memory"]["workingSetBytes"].as_u64().unwrap() > 0);
     assert!(summary["node"]["memory"]["workingSetBytes"].as_u64().unwrap() > 1 << 20);
-    for path in ["/metrics", "/metrics/resource", "/metrics/cadvisor", "/metrics/probes"] {
-        for line in stage.get(path).await.lines().filter(|line| !line.starts_with('#')) {
-            let (name, rest) = line.split_once([' ', '{']).unwrap();
-            let value = rest.rsplit('}').next().unwrap().trim().split(' ').next().unwrap();
-            assert!(name.bytes().all(|it| it.is_ascii_lowercase() || it == b'_'), "{line}");
-            assert!(value.parse::<f64>().is_ok(), "{line}");
-        }
-    }
+    are_expositions(&stage).await;
     let resource = stage.get("/metrics/resource").await;
     let series = r#"container_cpu_usage_seconds_total{container="worker",namespace="ns",pod="p"}"#;
     assert!(resource.contains(series), "{resource}");
     assert!(resource.contains("resource_scrape_error 0\n"), "{resource}");
     assert!(stage.get("/metrics").await.contains("kubelet_running_pods 1\n"));
     let pods: Value = serde_json::from_str(&stage.get("/pods").await).unwrap();
-    assert_eq!(pods["items"][0]["status"]["phase"], "Running");
+    let shown = &pods["items"][0]["status"];
+    let told = &stage.bench.statuses["p"];
+    for key in ["phase", "containerStatuses", "conditions", "podIP", "podIPs", "startTime"] {
+        assert_eq!(shown[key], told[key], "{key}");
+    }
+    assert!(!shown.as_object().unwrap().keys().any(|key| key.starts_with('$')), "{shown}");
+    let probed = async |kind: &str, result: &str| {
+        let labels = format!(
+            r#"container="worker",namespace="ns",pod="p",pod_uid="uid-p",probe_type="{kind}",result="{result}""#
+        );
+        stage.get("/metrics/probes").await.contains(&format!("prober_probe_total{{{labels}}} "))
+    };
+    until("a good probe is counted", async || probed("Readiness", "successful").await).await;
+    until("a bad probe is counted", async || probed("Liveness", "failed").await).await;
     let pods: Value = serde_json::from_str(&stage.get("/runningpods/").await).unwrap();
     assert_eq!(pods["items"][0]["metadata"]["uid"], "uid-p");
     assert_eq!(stage.get("/healthz/syncloop").await, "ok");
+    let configz: Value = serde_json::from_str(&stage.get("/configz").await).unwrap();
+    assert_eq!(configz["kubeletconfig"]["maxPods"], 110);
+    let total = |worker: &Value| worker["cpu"]["usageCoreNanoSeconds"].as_u64().unwrap();
+    let before = total(&of_worker().await.1);
+    let (_, all) = stage.containerd.runtime().list(BTreeMap::new()).await.unwrap();
+    let named = |it: &&w::Container| it.metadata.as_ref().unwrap().name == "worker";
+    let id = all.iter().find(named).unwrap().id.clone();
+    let groups = crate::api::cgroups::read(std::slice::from_ref(&id), 1);
+    let (cpu, memory) = groups[&id];
+    let after = total(&of_worker().await.1);
+    assert!((before..=after).contains(&cpu.total), "{before} {} {after}", cpu.total);
+    assert!(memory.working_set > 0 && memory.rss.is_some(), "{memory:?}");
     stage.run("true").await;
-    stage.containerd.end().await;
-}
-
-#[tokio::test]
-async fn wrong_requests_are_answered_as_kubelet_does() {
-    let Some(stage) = stage().await else { return };
-    for (method, path, status, text) in [
-        ("GET", "/containerLogs/ns/q/c", 404, "pod \"q\" does not exist"),
-        ("GET", "/containerLogs/ns/p/c", 404, "container \"c\" not found in pod \"p\""),
-        ("GET", "/containerLogs/ns/../c", 404, "404: Page Not Found"),
-        ("POST", "/exec/ns/q/c?output=1", 404, "pod does not exist"),
-        ("POST", "/exec/ns/p/c?output=1", 500, "container not found (\"c\")"),
-        ("POST", "/exec/ns/p/other/speaker?output=1", 500, "container not found (\"speaker\")"),
-        ("POST", "/exec/ns/p/speaker", 400, "you must specify at least 1 of stdin, stdout, stderr"),
-        ("POST", "/exec/ns/p/speaker?output=1&command=true", 500, "Upgrade request required"),
-        ("POST", "/portForward/ns/p/other", 404, "pod not found"),
-        ("PUT", "/pods", 405, "405: Method Not Allowed"),
-    ] {
-        assert_eq!(stage.ask(method, path).await, (status, text.to_owned()), "{method} {path}");
-    }
-    let huge = format!("GET /pods HTTP/1.1\r\nHost: n\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
-    let mut stream = TcpStream::connect(stage.address).await.unwrap();
-    // It hangs up before all is written.
-    drop(stream.write_all(huge.as_bytes()).await);
-    let mut answer = Vec::new();
-    drop(stream.read_to_end(&mut answer).await);
-    let rubbish = stage.send("\u{1}\u{2}\r\n\r\n\r\n").await;
-    drop(rubbish);
-    let mut half = stage.send("GET /healthz HTTP/1.1\r\nHost:").await;
-    half.shutdown().await.unwrap();
-    drop(half.read_to_end(&mut Vec::new()).await);
-    assert_eq!(stage.get("/healthz").await, "ok");
     stage.containerd.end().await;
 }

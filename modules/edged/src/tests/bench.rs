@@ -228,12 +228,17 @@ impl Bench {
         self.container(pod)["ready"] == true
     }
 
-    /// As [`Self::until`], for a condition that has to look itself.
-    pub(super) async fn while_until(&mut self, what: &str, holds: impl AsyncFnMut() -> bool) {
+    /// Lets the engine work while something else goes on.
+    pub(super) async fn during(&mut self, other: impl Future<Output = ()>) {
         tokio::select! {
             () = self.until("never", |_| false) => {}
-            () = super::containerd::until(what, holds) => {}
+            () = other => {}
         }
+    }
+
+    /// As [`Self::until`], for a condition that has to look itself.
+    pub(super) async fn while_until(&mut self, what: &str, holds: impl AsyncFnMut() -> bool) {
+        self.during(super::containerd::until(what, holds)).await;
     }
 
     /// Ends the engine as a kill would, and begins it anew with what `begin` tells it.
