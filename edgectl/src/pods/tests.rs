@@ -1,3 +1,5 @@
+//! Tests of the words and numbers that a pod is shown with.
+
 use serde_json::json;
 
 use super::*;
