@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_stream_is_opened_in_stored_blocks() {
         let frame = open(1, "error", true);
-        assert_eq!(frame[..12], [0x80, 3, 0, 1, 0, 0, 0, 50, 0, 0, 0, 1]);
+        assert_eq!(frame[..12], [0x80, 3, 0, 1, 0, 0, 0, 49, 0, 0, 0, 1]);
         assert_eq!(frame[18..25], [0x78, 1, 0, 27, 0, 228, 255]);
         assert_eq!(frame[25..], *b"\0\0\0\x01\0\0\0\x0astreamtype\0\0\0\x05error\0\0\0\xff\xff");
         assert_eq!(open(3, "stdin", false).len(), frame.len() - 2);
