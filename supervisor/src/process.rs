@@ -22,6 +22,14 @@ use crate::logfile;
 /// The folders in which programs are looked for; no module runs a shell.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// How the C library's allocator is to give memory back: one arena for all threads, and bounds that
+/// stand. Left alone they grow with the largest buffer ever freed, and a list of all pods would stay.
+const ALLOCATOR: [(&str, &str); 3] = [
+    ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_MMAP_THRESHOLD_", "131072"),
+    ("MALLOC_TRIM_THRESHOLD_", "131072"),
+];
+
 /// A living process, or one whose death was not seen yet.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -59,7 +67,7 @@ impl Process {
             .env_clear()
             .env("PATH", PATH)
             .env("LANG", "C.UTF-8")
-            .env("MALLOC_ARENA_MAX", "1")
+            .envs(ALLOCATOR)
             .stdin(theirs)
             .stdout(output.try_clone()?)
             .stderr(Stdio::from(output))

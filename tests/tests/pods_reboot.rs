@@ -1,15 +1,10 @@
 //! A reboot without a cloud: what lived in memory is gone, nobody answers, and every pod comes back
 //! with what its node had stored.
 
-use std::fs;
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use edgecore_tests::rig::pods::{LONG, Node, page, pod};
 use edgecore_tests::rig::wait_until;
 use edged::cri::words as w;
-use minicloud::fault::Fault;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// How many pods the node has.
@@ -61,15 +56,7 @@ fn every_pod_comes_back_after_a_reboot_without_a_cloud() -> Result<()> {
     for number in 0..PODS {
         node.wait_pod_ready(&format!("web{number}"))?;
     }
-    let down_millis = u64::try_from(Duration::from_secs(3600).as_millis())?;
-    let away = Fault::Restart { down_millis };
-    node.cloud.with(|cloud| async move { cloud.fault(None, away).await })?;
-    node.rig.end(Signal::KILL)?;
-    node.containerd.reboot()?;
-    fs::remove_dir_all(node.rig.runtime_dir())?;
-
-    node.containerd.start_again()?;
-    node.rig.start_again()?;
+    node.reboot_without_cloud()?;
     wait_until("every pod runs again", LONG, || {
         node.cri.running().is_ok_and(|running| running.len() == PODS)
     })

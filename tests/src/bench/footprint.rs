@@ -1,5 +1,6 @@
 //! What the whole takes of the machine when nothing happens, in the configuration that is shipped.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -40,15 +41,28 @@ pub(super) fn run() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// How often the watched threads are looked at: what one uses after the last look before its end
+/// is not seen.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Watches processes for a while and returns the seconds of processor time that they use in a
 /// minute, all together.
 pub(super) fn cpu_over(processes: &[u32], sample: Duration) -> Result<f64> {
-    let used = || processes.iter().map(|&pid| process::cpu_seconds(pid)).sum::<Result<f64>>();
-    let (begin, before) = (Instant::now(), used()?);
+    let mut times = BTreeMap::new();
+    let mut look = || -> Result<u64> {
+        for &pid in processes {
+            times.extend(process::thread_times(pid)?);
+        }
+        Ok(times.values().sum())
+    };
+    let (begin, before) = (Instant::now(), look()?);
+    let mut after = before;
     while begin.elapsed() < sample {
-        std::thread::park_timeout(sample.saturating_sub(begin.elapsed()));
+        std::thread::park_timeout(LOOK.min(sample.saturating_sub(begin.elapsed())));
+        after = look()?;
     }
-    Ok((used()? - before) * 60.0 / begin.elapsed().as_secs_f64())
+    let used = Duration::from_nanos(after - before);
+    Ok(used.as_secs_f64() * 60.0 / begin.elapsed().as_secs_f64())
 }
 
 /// Sums fields of `/proc/<pid>/smaps_rollup`, in KiB.

@@ -14,10 +14,13 @@ use super::footprint::{cpu_over, kib};
 use super::{ROUNDS, Row};
 use crate::rig::cri::{plain_container, plain_sandbox};
 use crate::rig::pods::{LONG, Node, sleeper};
-use crate::rig::process;
+use crate::rig::{Setup, process, wait_until};
 
 /// How many pods are made at once.
 const CROWD: usize = 20;
+
+/// How many pods a node has that is rebooted.
+const FEW: usize = 10;
 
 /// With how many pods the idle agent is measured, and what it may take then: memory in MiB,
 /// processor time in ms a minute; and what KubeEdge's own takes.
@@ -32,7 +35,15 @@ const SAMPLE: Duration = Duration::from_secs(20);
 
 /// Measures; no rows where the machine cannot run pods.
 pub(super) fn run() -> Result<Vec<Row>> {
-    let all = |setup: &mut crate::rig::Setup| {
+    let mut rows = idle()?;
+    rows.extend(creation()?);
+    rows.extend(reboot()?);
+    Ok(rows)
+}
+
+/// What an agent with all its modules takes while its pods run and nothing happens.
+fn idle() -> Result<Vec<Row>> {
+    let all = |setup: &mut Setup| {
         for module in Module::ALL {
             setup.supervisor["modules"][module.name()]["enabled"] = true.into();
         }
@@ -40,19 +51,6 @@ pub(super) fn run() -> Result<Vec<Row>> {
     };
     let Some(node) = Node::start_with(all)? else { return Ok(Vec::new()) };
     let mut rows = Vec::new();
-    for (count, what, go) in [(1, "a pod", "1.17 s"), (CROWD, "20 pods at once", "7.1 s")] {
-        let (mut bare, mut told, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            let by_hand = by_hand(&node, count)?.as_secs_f64();
-            let by_cloud = by_cloud(&node, count)?.as_secs_f64();
-            bare.push(by_hand * 1e3);
-            told.push(by_cloud * 1e3);
-            ratio.push(by_cloud / by_hand);
-        }
-        rows.push(Row::of(format!("{what}, bare calls to the runtime"), "ms", &bare));
-        rows.push(Row::of(format!("{what}, until the cloud sees it run"), "ms", &told).go(go));
-        rows.push(Row::of(format!("{what}, ratio of the two"), "", &ratio).target("≤ 1.1"));
-    }
     let mut made = 0;
     for (count, [memory, time], [go_memory, go_time]) in IDLE {
         let names: Vec<_> = (made..count).map(|number| format!("idle{number}")).collect();
@@ -68,6 +66,46 @@ pub(super) fn run() -> Result<Vec<Row>> {
         rows.push(Row::of(name, "ms", &[minute * 1e3]).target(time).go(go_time));
     }
     Ok(rows)
+}
+
+/// How long the cloud waits for pods that it makes, beside the bare calls for as many.
+fn creation() -> Result<Vec<Row>> {
+    let Some(node) = Node::start()? else { return Ok(Vec::new()) };
+    let mut rows = Vec::new();
+    for (count, what, go) in [(1, "a pod", "1.17 s"), (CROWD, "20 pods at once", "7.1 s")] {
+        let (mut bare, mut told, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let by_hand = by_hand(&node, count)?.as_secs_f64();
+            let by_cloud = by_cloud(&node, count)?.as_secs_f64();
+            bare.push(by_hand * 1e3);
+            told.push(by_cloud * 1e3);
+            ratio.push(by_cloud / by_hand);
+        }
+        rows.push(Row::of(format!("{what}, bare calls to the runtime"), "ms", &bare));
+        rows.push(Row::of(format!("{what}, until the cloud sees it run"), "ms", &told).go(go));
+        rows.push(Row::of(format!("{what}, ratio of the two"), "", &ratio).target("≤ 1.1"));
+    }
+    Ok(rows)
+}
+
+/// Reboots a node without a cloud, and looks how long its pods are gone beside the bare calls for
+/// as many.
+fn reboot() -> Result<Vec<Row>> {
+    let Some(mut node) = Node::start()? else { return Ok(Vec::new()) };
+    let names: Vec<_> = (0..FEW).map(|number| format!("few{number}")).collect();
+    make(&node, &names)?;
+    let (mut bare, mut back) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        bare.push(by_hand(&node, FEW)?.as_secs_f64() * 1e3);
+        let up = node.reboot_without_cloud()?;
+        let all = || node.cri.running().is_ok_and(|running| running.len() == FEW);
+        wait_until("every pod runs again", LONG, all).with_context(|| node.evidence())?;
+        back.push(up.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(vec![
+        Row::of("10 pods, bare calls to the runtime", "ms", &bare),
+        Row::of("10 pods, back after a reboot without a cloud", "ms", &back).target("≤ 3000"),
+    ])
 }
 
 /// Makes pods by the calls that it takes at the least, all at once; they are removed then. Returns

@@ -1,15 +1,18 @@
 //! A whole node with pods: a cloud, the shipped agent, and a containerd of its own.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ipc_proto::Module;
 use minicloud::Config;
+use minicloud::fault::Fault;
 use private_containerd::{Containerd, IMAGE, Lack};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::cloud::{Cloud, NODE};
@@ -105,6 +108,23 @@ impl Node {
     pub fn wait_until_ready(&self) -> Result<()> {
         let ready = self.cloud.with(|cloud| async move { cloud.wait_ready(LONG, NODE).await });
         ready.with_context(|| self.evidence())
+    }
+
+    /// Reboots the machine while the cloud is away for an hour: what lives in memory is gone.
+    /// Returns when the container runtime was up again; the agent is started right behind it.
+    ///
+    /// # Errors
+    /// When one of them cannot be ended or started.
+    pub fn reboot_without_cloud(&mut self) -> Result<Instant> {
+        let away = Fault::Restart { down_millis: 3_600_000 };
+        self.cloud.with(|cloud| async move { cloud.fault(None, away).await })?;
+        self.rig.end(Signal::KILL)?;
+        self.containerd.reboot()?;
+        fs::remove_dir_all(self.rig.runtime_dir())?;
+        self.containerd.start_again()?;
+        let up = Instant::now();
+        self.rig.start_again()?;
+        Ok(up)
     }
 
     /// Makes an object what is given, as `kubectl apply` would.

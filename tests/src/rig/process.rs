@@ -1,7 +1,7 @@
 //! Looking at processes from outside, as an operator would: through /proc and signals.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
@@ -73,23 +73,21 @@ pub fn start_time(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_time)
 }
 
-/// Returns the processor time that all threads of a process have used, in seconds; finer than the
-/// ticks of `/proc/<pid>/stat`, which an idle process may never fill.
+/// The processor time that each thread of a process has used so far, in nanoseconds.
 ///
 /// # Errors
-/// When there is no such process, or a kernel without scheduler statistics.
-pub fn cpu_seconds(pid: u32) -> Result<f64> {
+/// When the process is gone.
+pub fn thread_times(pid: u32) -> Result<BTreeMap<String, u64>> {
     let threads = format!("/proc/{pid}/task");
-    let threads = fs::read_dir(&threads).with_context(|| format!("cannot read {threads}"))?;
-    let mut nanoseconds = 0;
-    for thread in threads {
+    let mut times = BTreeMap::new();
+    for thread in fs::read_dir(&threads).with_context(|| format!("cannot read {threads}"))? {
         let path = thread?.path().join("schedstat");
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        // A thread may end between the two looks.
+        let Ok(text) = fs::read_to_string(&path) else { continue };
         let first = text.split_whitespace().next().context("empty scheduler statistics")?;
-        nanoseconds += first.parse::<u64>()?;
+        times.insert(path.display().to_string(), first.parse()?);
     }
-    Ok(Duration::from_nanos(nanoseconds).as_secs_f64())
+    Ok(times)
 }
 
 struct Stat {
