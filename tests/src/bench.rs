@@ -13,6 +13,7 @@ mod pods;
 mod recovery;
 mod report;
 mod store;
+mod stream;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -41,11 +42,13 @@ pub enum Part {
     Mqtt,
     /// Pods, beside the bare calls to the runtime.
     Pods,
+    /// Streams through the tunnel, beside the node's own API.
+    Stream,
 }
 
 impl Part {
     /// All parts, in the order in which they are run.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ipc,
         Self::Recovery,
         Self::Footprint,
@@ -53,6 +56,7 @@ impl Part {
         Self::Store,
         Self::Mqtt,
         Self::Pods,
+        Self::Stream,
     ];
 
     /// Returns the word for it on the command line.
@@ -66,6 +70,7 @@ impl Part {
             Self::Store => "store",
             Self::Mqtt => "mqtt",
             Self::Pods => "pods",
+            Self::Stream => "stream",
         }
     }
 
@@ -78,6 +83,7 @@ impl Part {
             Self::Store => store::run(),
             Self::Mqtt => mqtt::run(),
             Self::Pods => pods::run(),
+            Self::Stream => stream::run(),
         }
     }
 }

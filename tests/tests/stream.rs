@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use edgecore_tests::rig::cloud::{Cloud, NODE};
 use edgecore_tests::rig::stream::{Door, agreed, ends, read_all, read_until};
-use edgecore_tests::rig::{Rig, SOON, Setup, node_api, wait_for, wait_until};
+use edgecore_tests::rig::{Rig, SOON, Setup, node_api, process, wait_for, wait_until};
 use ipc_proto::Module;
 use minicloud::Config;
 use minicloud::fault::Fault;
@@ -34,6 +34,7 @@ impl Place {
         setup.edgecore["modules"]["edged"]["tailoredKubeletConfig"]["readOnlyPort"] =
             json!(api.port());
         setup.edgecore["modules"]["edgeStream"]["readDeadline"] = json!(2);
+        setup.edgecore["modules"]["edgeStream"]["writeDeadline"] = json!(2);
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "p", "namespace": "default"},
@@ -229,5 +230,73 @@ fn a_reader_that_stops_does_not_hold_up_the_others_for_ever() -> Result<()> {
     }
     deaf.shutdown(Shutdown::Both).unwrap_or_default();
     assert_eq!(place.tunnel(), tunnel, "the tunnel itself stood");
+    Ok(())
+}
+
+#[test]
+fn a_cloud_that_takes_a_tunnel_and_serves_it_later_is_waited_for() -> Result<()> {
+    let place = Place::start()?;
+    let last = place.tunnel();
+    // Longer than a cloud that served it might be silent. One that was dialled again meanwhile
+    // would let the old tunnel take the place of the new one.
+    let hesitation = Duration::from_secs(5);
+    place.cloud.with(|cloud| async move { cloud.hesitate(hesitation) });
+    place.fault(TunnelFault::Cut)?;
+    assert_eq!(place.tunnel_after(last)?, last + 1, "it was dialled again");
+    read_until(&mut place.logs("follow")?, "line 1\n")?;
+    Ok(())
+}
+
+#[test]
+fn a_user_who_stops_reading_grows_no_memory_and_others_go_on() -> Result<()> {
+    let place = Place::start()?;
+    let resident = || -> Result<u64> {
+        let pid = place.rig.pid_of(Module::Edgestream)?;
+        let text = process::status_field(pid, "VmRSS")?;
+        Ok(text.trim_end_matches(" kB").parse()?)
+    };
+    let (pid, before, last) = (place.rig.pid_of(Module::Edgestream)?, resident()?, place.tunnel());
+    // CloudCore passes on what comes one after the other, so it holds up all that is behind it; the
+    // tunnel is then given up, and the next one has no such user.
+    let mut stopped = place.exec(&format!("source?{}", 1_u64 << 40))?;
+    let mut first = [0; 4096];
+    stopped.read_exact(&mut first)?;
+    place.tunnel_after(last)?;
+    read_until(&mut place.logs("follow")?, "line 1\n")?;
+    let grown = resident()?.saturating_sub(before);
+    assert!(grown < 4096, "it grew by {grown} KiB");
+    assert_eq!(place.rig.pid_of(Module::Edgestream)?, pid, "it was not replaced");
+    Ok(())
+}
+
+#[test]
+fn a_cloud_that_floods_is_answered_within_bounds() -> Result<()> {
+    let place = Place::start()?;
+    let (pid, tunnel) = (place.rig.pid_of(Module::Edgestream)?, place.tunnel());
+    let url =
+        json!({"Scheme": "http", "Host": "127.0.0.1:10350", "Path": "/containerLogs/d/p/follow"});
+    let open = json!({"url": url}).to_string();
+    // Numbers that the cloud has not used itself.
+    let heads = || (8..11).flat_map(|high| (0..128).map(move |low| [0x80 | low, high]));
+    let message = |head: [u8; 2], kind: u8, data: &str| {
+        let message = [&head[..], &[kind], data.as_bytes()].concat();
+        place.fault(TunnelFault::Message(message))
+    };
+    let before = place.cloud.with(|cloud| async move { cloud.removed() }).len();
+    let ended = || place.cloud.with(|cloud| async move { cloud.removed() }).len() - before;
+    for head in heads() {
+        message(head, 0, &open)?;
+        message([0xff, 0x7f], 4, "")?;
+    }
+    wait_until("those over the bound of 256 are refused", SOON, || ended() == 3 * 128 - 256)?;
+    for head in heads() {
+        message(head, 4, "")?;
+        message(head, 4, "")?;
+    }
+    wait_until("the others end", SOON, || ended() == 3 * 128)?;
+    let removed = place.cloud.with(|cloud| async move { cloud.removed() });
+    assert!(removed.values().all(|times| *times == 1), "closed more than once: {removed:?}");
+    read_until(&mut place.logs("follow")?, "line 1\n")?;
+    assert_eq!((place.tunnel(), place.rig.pid_of(Module::Edgestream)?), (tunnel, pid));
     Ok(())
 }

@@ -12,6 +12,7 @@ use edgecore_tests::rig::spdy::{BOTH, OUTPUT, Streams};
 use edgecore_tests::rig::stream::{Door, ends, read_all, read_until};
 use edgecore_tests::rig::{process, wait_for};
 use ipc_proto::Module;
+use minicloud::core::nodes::TUNNEL_PORT;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -67,6 +68,14 @@ impl Place {
         let mut logs = self.door.logs("speaker", "c", "follow=true&tailLines=1")?;
         read_until(&mut logs, "tick ")?;
         Ok(logs)
+    }
+
+    /// Returns the number of the last message that told how the node is.
+    fn last_status(&self) -> Result<u64> {
+        let all = self.node.cloud.with(|cloud| async move { cloud.received(0).await })?;
+        let told =
+            all.iter().filter(|it| it.message.route.resource.to_string().contains("nodepatch"));
+        Ok(told.last().map_or(0, |it| it.sequence))
     }
 
     /// Checks that neither pods nor the cloud's link were touched.
@@ -165,6 +174,7 @@ fn a_killed_pod_engine_ends_its_streams_and_says_so() -> Result<()> {
     let mut logs = place.follow()?;
     let exec = place.door.exec("speaker", &["cat"], BOTH)?;
     let (tunnel, pid) = (place.tunnel_after(0)?, rig.pid_of(Module::Edged)?);
+    let last = place.last_status()?;
     process::signal(pid, Signal::KILL)?;
     let end = read_all(&mut logs)?;
     assert!(end.contains("the node's API (edged) broke off"), "{end}");
@@ -172,6 +182,14 @@ fn a_killed_pod_engine_ends_its_streams_and_says_so() -> Result<()> {
     rig.wait_until_back(Module::Edged, pid)?;
     wait_for("the log is there again", LONG, || place.follow().ok())?;
     assert_eq!(place.tunnel_after(0)?, tunnel, "the tunnel was touched");
+    // Where Kubernetes' API server asks was set by the cloud and is not the node's to change.
+    wait_for("the node's state is told", LONG, || {
+        place.last_status().ok().filter(|it| *it > last)
+    })?;
+    let path = format!("null/node/{NODE}");
+    let object = place.node.cloud.with(|cloud| async move { cloud.object(&path).await })?;
+    let endpoint = object.context("no node")?["status"]["daemonEndpoints"].take();
+    assert_eq!(endpoint, json!({"kubeletEndpoint": {"Port": TUNNEL_PORT}}));
     snapshot.still_holds_but_for(rig, &[Module::Edged])?;
     place.is_untouched()
 }

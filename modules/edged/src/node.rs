@@ -248,6 +248,9 @@ impl Node {
         }
         let now = module_runtime::unix_millis();
         let mut status = self.status();
+        // Told once: the cloud puts the port of the tunnel in its place, which has to stay.
+        let port = self.host.config.port;
+        status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
         let trouble = self.sources.runtime.borrow().trouble.clone();
         // What happened is told once the node is known.
         let (conditions, _) = Conditions::default().look(&trouble, &[], now);
@@ -289,7 +292,6 @@ impl Node {
             },
             "addresses": addresses,
             "images": self.images.to_json(),
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": self.host.config.port}},
             "nodeInfo": {
                 "machineID": facts.machine,
                 "systemUUID": facts.system,

@@ -104,6 +104,7 @@ async fn keep(
     now: Arc<Notify>,
 ) {
     let mut redial = Redial::new();
+    tokio::time::sleep(redial::settle(chance())).await;
     loop {
         shown.send_modify(|report| report.state = State::Connecting);
         let mut lifetime = Duration::ZERO;
@@ -111,13 +112,15 @@ async fn keep(
             Err(trouble) => trouble,
             Ok(dialled) => {
                 let since = Instant::now();
-                info!(cloud = %config.server, "the tunnel stands");
-                shown.send_modify(|report| {
-                    report.state = State::Connected;
-                    report.connects += 1;
-                    report.reason = None;
-                });
-                let trouble = tunnel::carry(dialled, &config, &streams).await;
+                let served = || {
+                    info!(cloud = %config.server, "the tunnel stands");
+                    shown.send_modify(|report| {
+                        report.state = State::Connected;
+                        report.connects += 1;
+                        report.reason = None;
+                    });
+                };
+                let trouble = tunnel::carry(dialled, &config, &streams, served).await;
                 lifetime = since.elapsed();
                 streams.send_replace(0);
                 trouble
@@ -126,7 +129,7 @@ async fn keep(
         say(&shown, &trouble);
         tokio::select! {
             () = tokio::time::sleep(redial.after(lifetime, chance())) => {}
-            () = now.notified() => {}
+            () = now.notified() => tokio::time::sleep(redial::settle(chance())).await,
         }
     }
 }

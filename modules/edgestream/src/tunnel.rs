@@ -45,6 +45,12 @@ const BUSY: usize = 64 * 1024;
 /// How much longer a ping may stay unanswered then.
 const BUSY_FACTOR: u32 = 4;
 
+/// How long the cloud may take before it serves a tunnel that it took. It first writes to the node's
+/// status where the tunnel is, and when that fails tries again every 20 s for two minutes. To dial
+/// again meanwhile would be worse than to wait: the old attempt, once it succeeds, takes the place
+/// of the new tunnel, and nothing is served until the next one.
+const UNSERVED: Duration = Duration::from_secs(150);
+
 /// A frame to go out: [`HEAD`] bytes of room, then the payload.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -79,10 +85,34 @@ struct Ping {
     busy: bool,
 }
 
-impl Ping {
+/// What the cloud lets hear of itself.
+struct Signs<F> {
+    unanswered: Option<Ping>,
+    /// To be called at the first sign.
+    served: Option<F>,
+}
+
+impl<F: FnOnce()> Signs<F> {
+    /// Notes that something came.
+    fn heard(&mut self) {
+        self.unanswered = None;
+        if let Some(served) = self.served.take() {
+            served();
+        }
+    }
+
+    /// Notes that a ping is out, with so many bytes before it.
+    fn pinged(&mut self, before: usize) {
+        let busy = before > BUSY;
+        let ping = self.unanswered.get_or_insert(Ping { out: now(), busy });
+        ping.busy |= busy;
+    }
+
     /// Returns when the cloud is to be given up.
-    fn deadline(&self, config: &Config) -> Instant {
-        self.out + config.read_deadline * if self.busy { BUSY_FACTOR } else { 1 }
+    fn deadline(&self, config: &Config) -> Option<Instant> {
+        let Ping { out, busy } = self.unanswered.as_ref()?;
+        let patience = config.read_deadline * if *busy { BUSY_FACTOR } else { 1 };
+        Some(*out + if self.served.is_none() { patience } else { patience.max(UNSERVED) })
     }
 }
 
@@ -113,11 +143,13 @@ struct Hands<'a> {
     fed: Instant,
 }
 
-/// Carries a tunnel until it ends; returns why it did. `streams` is told how many sessions stand.
+/// Carries a tunnel until it ends; returns why it did. `streams` is told how many sessions stand, and
+/// `served` called as soon as the cloud says anything.
 pub(crate) async fn carry(
     dialled: Dialled,
     config: &Config,
     streams: &watch::Sender<usize>,
+    served: impl FnOnce(),
 ) -> Trouble {
     let Dialled { stream, early } = dialled;
     let (mut source, sink) = tokio::io::split(stream);
@@ -130,26 +162,26 @@ pub(crate) async fn carry(
     let mut hands = Hands::new(config, up, ended_sender);
     let mut ping = interval(PING.min(config.read_deadline / 3).max(Duration::from_millis(100)));
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut unanswered: Option<Ping> = None;
+    let mut signs = Signs { unanswered: None, served: Some(served) };
     loop {
         if let Err(trouble) = hands.take(&mut decoder) {
             return trouble;
         }
         streams.send_if_modified(|now| std::mem::replace(now, hands.sessions.len()) != *now);
         let (waits, reads) = (hands.feeding.is_some(), hands.has_room());
-        let silent = unanswered.as_ref().filter(|_| reads).map(|ping| ping.deadline(config));
+        let silent = signs.deadline(config).filter(|_| reads);
         let stalled = hands.fed + STALL;
         let room = hands.up.clone();
         tokio::select! {
             trouble = &mut writing => return trouble,
             read = source.read_buf(&mut decoder.input), if reads => match read {
                 Ok(0) => return Trouble::Closed,
-                Ok(_) => unanswered = None,
+                Ok(_) => signs.heard(),
                 Err(error) => return Trouble::Broken(error),
             },
-            () = hands.feed(), if waits => unanswered = None,
+            () = hands.feed(), if waits => signs.unanswered = None,
             () = sleep_until(stalled.into()), if waits => {
-                unanswered = None;
+                signs.unanswered = None;
                 hands.give_up();
             }
             Some((connection, life)) = ended.recv() => {
@@ -164,11 +196,7 @@ pub(crate) async fn carry(
                 }
             }
             _ = ping.tick() => hands.ping(),
-            Ok(()) = pinged.changed() => {
-                let busy = *pinged.borrow_and_update() > BUSY;
-                let ping = unanswered.get_or_insert(Ping { out: now(), busy });
-                ping.busy |= busy;
-            }
+            Ok(()) = pinged.changed() => signs.pinged(*pinged.borrow_and_update()),
             () = sleep_until(silent.unwrap_or(stalled).into()), if silent.is_some() => {
                 return Trouble::Silent(config.read_deadline);
             }

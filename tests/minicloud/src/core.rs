@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use self::cluster::{Change, Cluster, fields, version_of};
 use self::downstream::Notice;
 use self::key::Key;
-use self::nodes::NodeView;
+use self::nodes::{NodeView, TUNNEL_PORT};
 use self::received::Log;
 use self::status::Status;
 use crate::hub::core::{Effect, Hub, SessionId};
@@ -215,6 +215,20 @@ impl Cloud {
         out: &mut Vec<Effect>,
     ) -> Result<(), Status> {
         controllers::delete(&mut self.cluster, now, key, force)?;
+        self.settle(now, out);
+        Ok(())
+    }
+
+    /// Notes that a node's API is reached through its tunnel, as cloudstream does: Kubernetes' API
+    /// server asks at the port that stands in the node's status.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn tunnel(&mut self, now: Time, node: &str, out: &mut Vec<Effect>) -> Result<(), Status> {
+        let edit = |node: &mut Value| {
+            node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] = TUNNEL_PORT.into();
+        };
+        self.cluster.modify(&nodes::key(node), edit)?;
         self.settle(now, out);
         Ok(())
     }

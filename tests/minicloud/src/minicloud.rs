@@ -239,6 +239,12 @@ impl Minicloud {
         self.streams.tunnels.0.borrow().frames
     }
 
+    /// Has tunnels that are taken from now on wait before they are served, as those of CloudCore do
+    /// that cannot write to the node's status.
+    pub fn hesitate(&self, hesitation: Duration) {
+        self.streams.tunnels.0.send_modify(|known| known.hesitation = hesitation);
+    }
+
     /// Begins a fault of a node's tunnel.
     ///
     /// # Errors

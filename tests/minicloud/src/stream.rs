@@ -9,6 +9,7 @@ mod ws;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -76,6 +77,8 @@ pub(crate) struct Known {
     pub(crate) removed: BTreeMap<u64, u64>,
     /// Frames of data so far, and their bytes.
     pub(crate) frames: (u64, u64),
+    /// How long a tunnel that was taken waits until it is served.
+    pub(crate) hesitation: Duration,
 }
 
 /// The tunnels, shared by their servers.

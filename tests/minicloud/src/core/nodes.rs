@@ -14,6 +14,9 @@ pub const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
 /// The taint of a node that is not ready.
 pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
 
+/// The port at which the API of a node with a tunnel is said to be: CloudCore's default.
+pub const TUNNEL_PORT: u16 = 10_351;
+
 /// A node as the node controller sees it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -34,7 +34,7 @@ type Sink = WriteHalf<TlsStream<TcpStream>>;
 
 /// Serves a tunnel until it ends.
 pub(crate) async fn serve(stream: TcpStream, shared: Shared, tunnels: Tunnels) {
-    let Ok(Ok((source, sink, head, address))) = timeout(HANDSHAKE, open(stream, &shared)).await
+    let Ok(Ok((source, mut sink, head, address))) = timeout(HANDSHAKE, open(stream, &shared)).await
     else {
         return;
     };
@@ -42,13 +42,26 @@ pub(crate) async fn serve(stream: TcpStream, shared: Shared, tunnels: Tunnels) {
     let name = head.header("Sessionhostnameoverride").unwrap_or_default().to_owned();
     let address = head.header("Sessioninternalip").map_or(address, str::to_owned);
     let mut number = 0;
+    let mut hesitation = Duration::ZERO;
     tunnels.0.send_modify(|known| {
         known.last += 1;
-        number = known.last;
-        let tunnel = Tunnel { number, orders };
-        known.tunnels.insert(address.clone(), tunnel.clone());
+        (number, hesitation) = (known.last, known.hesitation);
+    });
+    // CloudCore does so when it cannot write to the node's status, and reads nothing meanwhile; nor
+    // does it look whether the node has gone when it then goes on.
+    tokio::time::sleep(hesitation).await;
+    let tunnel = Tunnel { number, orders };
+    tunnels.0.send_modify(|known| {
+        known.tunnels.insert(address, tunnel.clone());
         known.tunnels.insert(name.clone(), tunnel);
     });
+    let noted = shared.act(move |cloud, now, out| cloud.tunnel(now, &name, out)).await;
+    if !matches!(noted, Ok(Ok(()))) {
+        let why = b"\x00\x05failed to Update KubeletEndpoint Port";
+        // How it ends is the node's affair.
+        ws::write(&mut sink, TEXT, why).await.unwrap_or_default();
+        sink.flush().await.unwrap_or_default();
+    }
     // How it ends is the node's affair.
     let _ended = carry(&tunnels, source, sink, inbox).await;
     tunnels.0.send_modify(|known| known.tunnels.retain(|_, tunnel| tunnel.number != number));
