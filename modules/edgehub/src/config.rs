@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use module_runtime::net::Endpoint;
 use serde::Deserialize;
 
 /// What the supervisor hands over, as it was typed.
@@ -45,38 +46,6 @@ struct RawLink {
     read_deadline: Option<i64>,
     write_deadline: Option<i64>,
     server: Option<String>,
-}
-
-/// A host and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Endpoint {
-    /// A name or an address, without brackets.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
-
-impl Endpoint {
-    /// Takes `host:port` or `[address]:port`.
-    fn parse(text: &str) -> Option<Self> {
-        let (host, port) = text.rsplit_once(':')?;
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host = bare.unwrap_or(host);
-        let port = port.parse().ok().filter(|port| *port != 0)?;
-        let sane = !host.is_empty()
-            && (bare.is_some() || !host.contains(':'))
-            && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._:%".contains(c));
-        sane.then(|| Self { host: host.to_owned(), port })
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// Where the certificates are kept.

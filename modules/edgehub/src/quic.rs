@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ipc_proto::MessageId;
+use module_runtime::net::Endpoint;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
     ClientConfig, Connection, Endpoint as Socket, RecvStream, SendStream, TransportConfig,
@@ -25,7 +26,7 @@ use serde_json::json;
 
 use crate::activity::Activity;
 use crate::certs::Identity;
-use crate::config::{Config, Endpoint};
+use crate::config::Config;
 use crate::transport::{self, Carrier, Ends, Frame, Incoming, Link, Transport};
 use crate::trouble::Trouble;
 

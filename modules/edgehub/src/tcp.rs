@@ -3,10 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use rustix::net::sockopt;
+use module_runtime::net::{Endpoint, look_after};
 use tokio::net::TcpStream;
 
-use crate::config::Endpoint;
 use crate::trouble::Trouble;
 
 /// Opens a connection. What was sent and not confirmed within `patience` ends it
@@ -33,15 +32,4 @@ pub(crate) async fn connect(endpoint: &Endpoint, patience: Duration) -> Result<T
     }
     let none = || Trouble::Resolve(endpoint.host.clone(), io::ErrorKind::NotFound.into());
     Err(trouble.unwrap_or_else(none))
-}
-
-fn look_after(stream: &TcpStream, patience: Duration) -> io::Result<()> {
-    let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-    stream.set_nodelay(true)?;
-    sockopt::set_tcp_user_timeout(stream, millis)?;
-    sockopt::set_tcp_keepidle(stream, patience)?;
-    sockopt::set_tcp_keepintvl(stream, (patience / 3).max(Duration::from_secs(1)))?;
-    sockopt::set_tcp_keepcnt(stream, 3)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    Ok(())
 }

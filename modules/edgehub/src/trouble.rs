@@ -1,14 +1,12 @@
 //! What can be wrong with the way to the cloud, each as one sentence with the way out; the operator
 //! reads it in `edgectl status`.
 
-use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use module_runtime::net::Endpoint;
 use tokio_rustls::rustls;
-
-use crate::config::Endpoint;
 
 /// Why there is no link, or no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -136,16 +134,6 @@ impl Trouble {
 
     /// Returns the sentence with its causes.
     pub(crate) fn sentence(&self) -> String {
-        let mut sentence = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            if !sentence.contains(&text) {
-                sentence.push_str(": ");
-                sentence.push_str(&text);
-            }
-            cause = error.source();
-        }
-        sentence
+        module_runtime::sentence(self)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use ipc_proto::MessageId;
+use module_runtime::net::Endpoint;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -18,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Message as WsMessage, Utf8Bytes};
 
 use crate::activity::Counted;
 use crate::certs::Identity;
-use crate::config::{Config, Endpoint};
+use crate::config::Config;
 use crate::http::server_name;
 use crate::tcp;
 use crate::transport::{self, Carrier, Ends, Frame, Incoming, Link, Transport};

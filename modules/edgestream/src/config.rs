@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use module_runtime::net::Endpoint;
 use serde::Deserialize;
 
 /// What the supervisor hands over, as it was typed.
@@ -40,37 +41,6 @@ struct RawStream {
     tls_tunnel_ca_file: Option<PathBuf>,
     tls_tunnel_cert_file: Option<PathBuf>,
     tls_tunnel_private_key_file: Option<PathBuf>,
-}
-
-/// A host and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Endpoint {
-    /// A name or an address, without brackets.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
-
-impl Endpoint {
-    fn parse(text: &str) -> Option<Self> {
-        let (host, port) = text.rsplit_once(':')?;
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host = bare.unwrap_or(host);
-        let port = port.parse().ok().filter(|port| *port != 0)?;
-        let sane = !host.is_empty()
-            && (bare.is_some() || !host.contains(':'))
-            && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._:%".contains(c));
-        sane.then(|| Self { host: host.to_owned(), port })
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// Where the certificates are kept.

@@ -2,14 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Empty;
 use hyper::header::{CONNECTION, HOST, UPGRADE};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustix::net::sockopt;
+use module_runtime::net::look_after;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -52,19 +51,6 @@ async fn connect(config: &Config) -> Result<Dialled, Trouble> {
         .await
         .map_err(|error| Trouble::Tls(server.clone(), error))?;
     upgrade(config, own, stream).await
-}
-
-/// Makes the connection notice when the other side is gone: what is not confirmed within
-/// `patience` ends it, and an idle one is looked after.
-fn look_after(stream: &TcpStream, patience: Duration) -> io::Result<()> {
-    let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-    stream.set_nodelay(true)?;
-    sockopt::set_tcp_user_timeout(stream, millis)?;
-    sockopt::set_tcp_keepidle(stream, patience)?;
-    sockopt::set_tcp_keepintvl(stream, (patience / 3).max(Duration::from_secs(1)))?;
-    sockopt::set_tcp_keepcnt(stream, 3)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    Ok(())
 }
 
 async fn upgrade(

@@ -1,11 +1,11 @@
 //! Why there is no tunnel, each as one sentence; the operator reads it in `edgectl status`.
 
-use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::Endpoint;
+use module_runtime::net::Endpoint;
+
 use crate::frames::Broken;
 
 /// Why there is no tunnel.
@@ -46,16 +46,6 @@ pub(crate) enum Trouble {
 impl Trouble {
     /// Returns the sentence with its causes.
     pub(crate) fn sentence(&self) -> String {
-        let mut sentence = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            if !sentence.contains(&text) {
-                sentence.push_str(": ");
-                sentence.push_str(&text);
-            }
-            cause = error.source();
-        }
-        sentence
+        module_runtime::sentence(self)
     }
 }

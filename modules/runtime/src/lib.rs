@@ -14,11 +14,14 @@ mod inbox;
 mod landlock;
 mod lifeline;
 mod log;
+pub mod net;
 mod peers;
 mod random;
 mod seccomp;
 mod start;
 mod tap;
+
+use std::error::Error;
 
 pub use clock::unix_millis;
 pub use context::{Context, serve_unsupported};
@@ -27,6 +30,22 @@ pub use inbox::{Event, Inbox};
 pub use peers::{Delivery, Peers, RequestError, Seat, SendError, Ticket, WINDOW};
 pub use random::{instance, message_id};
 pub use start::main;
+
+/// Returns an error as one sentence, its causes behind it; what a cause says again is left out.
+#[must_use]
+pub fn sentence(error: &dyn Error) -> String {
+    let mut sentence = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !sentence.contains(&text) {
+            sentence.push_str(": ");
+            sentence.push_str(&text);
+        }
+        cause = error.source();
+    }
+    sentence
+}
 
 /// Goes to the back of the run queue once, so that every other task that can work does.
 async fn let_others_work() {

@@ -19,7 +19,8 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::*;
-use crate::config::{Endpoint, Files};
+use crate::config::Files;
+use module_runtime::net::Endpoint;
 
 /// A time at which the tests' certificates hold: in 2026.
 const NOW: i64 = 1_790_000_000;
