@@ -265,14 +265,29 @@ impl Node {
 
     /// Returns the folders of others that a module reads.
     pub(super) fn readable(&self, module: Module) -> Vec<Box<str>> {
-        if module != Module::Edgestream {
-            return Vec::new();
-        }
-        self.folders(&[
-            "/modules/edgeStream/tlsTunnelCAFile",
-            "/modules/edgeStream/tlsTunnelCertFile",
-            "/modules/edgeStream/tlsTunnelPrivateKeyFile",
-        ])
+        let files: &[&str] = match module {
+            Module::Edgestream => &[
+                "/modules/edgeStream/tlsTunnelCAFile",
+                "/modules/edgeStream/tlsTunnelCertFile",
+                "/modules/edgeStream/tlsTunnelPrivateKeyFile",
+            ],
+            Module::Eventbus => &[
+                "/modules/eventBus/eventBusTLS/tlsMqttCAFile",
+                "/modules/eventBus/eventBusTLS/tlsMqttCertFile",
+                "/modules/eventBus/eventBusTLS/tlsMqttPrivateKeyFile",
+            ],
+            Module::Servicebus => {
+                &["/modules/serviceBus/tlsCertFile", "/modules/serviceBus/tlsPrivateKeyFile"]
+            }
+            Module::Metamanager
+            | Module::Devicetwin
+            | Module::Edgehub
+            | Module::Edged
+            | Module::Taskmanager
+            | Module::Metaserver
+            | Module::Edgemesh => &[],
+        };
+        self.folders(files)
     }
 
     /// Returns the folders that these keys' files are in.

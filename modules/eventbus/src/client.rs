@@ -1,7 +1,6 @@
 //! The way to the external broker: dialled again and again, with growing pauses.
 
-use std::fs;
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +10,11 @@ use module_runtime::message_id;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::config::{External, TlsFiles};
+use crate::config::External;
 use crate::connection::{Happening, pair};
 use crate::core::TO_BROKER;
 use crate::mqtt::{self, Connect, Packet, Version};
@@ -44,7 +40,7 @@ pub(crate) async fn keep(external: External, happenings: mpsc::Sender<Happening>
         let dialled = timeout(PATIENCE, dial(&external)).await;
         match dialled.unwrap_or_else(|_| Err(anyhow!("it did not answer within 10 s"))) {
             Ok((stream, buffer)) => {
-                pause = PAUSES.0;
+                let begin = Instant::now();
                 let (port, mut line) =
                     pair(TO_BROKER, Some(Version::V4), buffer, happenings.clone());
                 line.ping = Some(Duration::from_secs(u64::from(KEEP_ALIVE) / 2));
@@ -53,6 +49,7 @@ pub(crate) async fn keep(external: External, happenings: mpsc::Sender<Happening>
                     return;
                 }
                 line.serve(stream).await;
+                pause = pause_after(pause, begin.elapsed());
             }
             Err(error) => {
                 let External { host, port, .. } = &external;
@@ -67,6 +64,12 @@ pub(crate) async fn keep(external: External, happenings: mpsc::Sender<Happening>
     }
 }
 
+/// Returns the pause after a connection that stood for some time: the first one, unless it was cut
+/// at once, as a broker does that has another client of this name, or none behind its gate.
+fn pause_after(pause: Duration, stood: Duration) -> Duration {
+    if stood < PAUSES.0 { pause } else { PAUSES.0 }
+}
+
 /// Returns between half of `pause` and the whole, so that many nodes do not come at once.
 fn jittered(pause: Duration) -> Duration {
     let drawn = message_id().to_string().bytes().fold(0_u32, |sum, byte| sum + u32::from(byte));
@@ -76,15 +79,23 @@ fn jittered(pause: Duration) -> Duration {
 async fn dial(external: &External) -> Result<(Box<dyn Stream>, BytesMut)> {
     let tcp = TcpStream::connect((external.host.as_str(), external.port)).await?;
     tcp.set_nodelay(true)?;
-    let mut stream: Box<dyn Stream> = match &external.tls {
-        None => Box::new(tcp),
-        Some(files) => {
-            let name = ServerName::try_from(external.host.clone())
-                .with_context(|| format!("'{}' is no name of a server", external.host))?;
-            let config = Arc::new(tls(files)?);
-            Box::new(TlsConnector::from(config).connect(name, tcp).await?)
-        }
+    let Some(files) = &external.tls else { return greet(external, Box::new(tcp)).await };
+    let name = ServerName::try_from(external.host.clone())
+        .with_context(|| format!("'{}' is no name of a server", external.host))?;
+    // Read for each connection, so that a renewed certificate counts at once.
+    let connector = TlsConnector::from(Arc::new(files.load()?));
+    let secured = async {
+        let stream = connector.connect(name, tcp).await?;
+        greet(external, Box::new(stream)).await
     };
+    secured.await.map_err(|error| files.explain(&external.host, error))
+}
+
+/// Introduces this node, and waits until it is let in.
+async fn greet(
+    external: &External,
+    mut stream: Box<dyn Stream>,
+) -> Result<(Box<dyn Stream>, BytesMut)> {
     let mut out = BytesMut::new();
     mqtt::write(&Packet::Connect(Box::new(connect(external))), Version::V4, &mut out);
     stream.write_all(&out).await?;
@@ -98,7 +109,8 @@ async fn dial(external: &External) -> Result<(Box<dyn Stream>, BytesMut)> {
             None => {}
         }
         if stream.read_buf(&mut buffer).await? == 0 {
-            bail!("it closed the connection before it answered");
+            let what = "it closed the connection before it answered";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what).into());
         }
     }
     Ok((stream, buffer))
@@ -136,35 +148,14 @@ fn refusal(reason: mqtt::Reason) -> &'static str {
     }
 }
 
-fn tls(files: &TlsFiles) -> Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&files.ca)? {
-        roots.add(certificate).with_context(|| format!("{} is no CA", files.ca.display()))?;
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
-    let Some((certificate, key)) = &files.identity else {
-        return Ok(builder.with_no_client_auth());
-    };
-    let private = PrivateKeyDer::from_pem_slice(&read(key)?)
-        .map_err(|error| anyhow!("{} has no private key: {error}", key.display()))?;
-    Ok(builder.with_client_auth_cert(certificates(certificate)?, private)?)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// Reads the certificates of a file: PEM, or one DER as KubeEdge once wrote them.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let bytes = read(path)?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok).collect();
-    if found.is_empty() && bytes.first() == Some(&0x30) {
-        return Ok(vec![bytes.into()]);
+    #[test]
+    fn a_broker_that_cuts_at_once_is_not_dialled_ever_faster() {
+        let long = Duration::from_secs(8);
+        assert_eq!(pause_after(long, Duration::from_millis(3)), long);
+        assert_eq!(pause_after(long, Duration::from_secs(1)), PAUSES.0);
     }
-    if found.is_empty() {
-        bail!("{} has no certificate", path.display());
-    }
-    Ok(found)
 }

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use module_runtime::tls::Identity;
 use serde::Deserialize;
 
 use crate::core::{Access, Bounds, Settings};
 use crate::mqtt::Qos;
+use crate::tls::TlsFiles;
 
 /// The sections of the files, as they come.
 #[derive(Debug, Deserialize)]
@@ -32,7 +34,6 @@ struct EventBus {
     mqtt_session_queue_size: i64,
     mqtt_server_external: String,
     mqtt_server_internal: String,
-    mqtt_sub_client_id: Option<String>,
     #[serde(rename = "mqttSubClientID")]
     sub_client: String,
     mqtt_username: String,
@@ -62,22 +63,12 @@ impl Default for EventBus {
             mqtt_session_queue_size: 100,
             mqtt_server_external: "tcp://127.0.0.1:1883".to_owned(),
             mqtt_server_internal: "tcp://127.0.0.1:1884".to_owned(),
-            mqtt_sub_client_id: None,
             sub_client: String::new(),
             mqtt_username: String::new(),
             mqtt_password: String::new(),
             tls: Tls::default(),
         }
     }
-}
-
-/// The files of a TLS connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TlsFiles {
-    /// The authority that the broker's certificate is of.
-    pub(crate) ca: PathBuf,
-    /// This node's certificate and key.
-    pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// The external broker.
@@ -149,7 +140,7 @@ impl Sections {
         let external = (bus.mqtt_mode >= 1)
             .then(|| address("mqttServerExternal", &bus.mqtt_server_external, &mut errors))
             .flatten()
-            .map(|place| external(&bus, place, &node));
+            .map(|place| external(&bus, place, &node, &mut errors));
         anyhow::ensure!(errors.is_empty(), "{}", errors.join("; "));
         let queue = usize::try_from(bus.mqtt_session_queue_size).unwrap_or(0);
         let settings = settings(qos, bus.mqtt_retain, queue, external.is_some(), mqtt_users);
@@ -175,14 +166,25 @@ fn settings(qos: Qos, retain: bool, queue: usize, external: bool, access: Access
     }
 }
 
-fn external(bus: &EventBus, place: Place, node: &str) -> External {
-    let file = |path: &PathBuf| Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
-    let identity = || Some((file(&bus.tls.certificate)?, file(&bus.tls.key)?));
-    let tls = match (place.secure, bus.tls.enable) {
-        (_, true) => Some(TlsFiles { ca: bus.tls.ca.clone(), identity: identity() }),
-        (true, false) => Some(TlsFiles { ca: bus.tls.ca.clone(), identity: None }),
-        (false, false) => None,
+fn external(bus: &EventBus, place: Place, node: &str, errors: &mut Vec<String>) -> External {
+    // Without `enable` this node shows no certificate; that of the broker is checked all the same.
+    let identity = if bus.tls.enable {
+        let keys = ["eventBusTLS.tlsMqttCertFile", "eventBusTLS.tlsMqttPrivateKeyFile"];
+        Identity::configured(keys, bus.tls.certificate.clone(), bus.tls.key.clone())
+    } else {
+        Ok(None)
     };
+    let identity = identity.unwrap_or_else(|error| {
+        errors.push(error);
+        None
+    });
+    let tls =
+        (place.secure || bus.tls.enable).then(|| TlsFiles { ca: bus.tls.ca.clone(), identity });
+    if tls.as_ref().is_some_and(|tls| tls.ca.as_os_str().is_empty()) {
+        errors.push(
+            "eventBusTLS.tlsMqttCAFile is '', expected the file of the broker's authority".into(),
+        );
+    }
     let client = match bus.sub_client.as_str() {
         "" => format!("edgecore-{node}"),
         name => name.to_owned(),
@@ -265,6 +267,32 @@ mod tests {
         for url in ["127.0.0.1:1883", "ws://a:1", "tcp://:1", "tcp://a", "tcp://a:70000"] {
             assert_eq!(parse_address(url), None, "{url}");
         }
+    }
+
+    #[test]
+    fn tls_takes_the_authority_and_both_files_of_the_node_or_none() {
+        let external = |url: &str, tls: &str| {
+            let json = format!(
+                r#"{{"stateFolder":"/s","node":"n",
+                "eventBus":{{"mqttServerExternal":"{url}","eventBusTLS":{tls}}}}}"#
+            );
+            check(&json).map(|config| config.external.unwrap().tls)
+        };
+        let both = r#""tlsMqttCAFile":"/a","tlsMqttCertFile":"/c","tlsMqttPrivateKeyFile":"/k""#;
+        let on = |more: &str| format!(r#"{{"enable":true,{more}}}"#);
+        let identity = Identity { certificate: "/c".into(), key: "/k".into() };
+        let full = Some(TlsFiles { ca: "/a".into(), identity: Some(identity) });
+        assert_eq!(external("tcp://b:1", &on(both)).unwrap(), full);
+        assert_eq!(external("ssl://b:1", &on(both)).unwrap(), full);
+        let off = format!("{{{both}}}");
+        assert_eq!(external("tcp://b:1", &off).unwrap(), None);
+        let bare = Some(TlsFiles { ca: "/a".into(), identity: None });
+        assert_eq!(external("ssl://b:1", &off).unwrap(), bare);
+        assert_eq!(external("ssl://b:1", &on(r#""tlsMqttCAFile":"/a""#)).unwrap(), bare);
+        let half = on(r#""tlsMqttCertFile":"/c""#);
+        let error = external("ssl://b:1", &half).unwrap_err().to_string();
+        assert!(error.contains("tlsMqttPrivateKeyFile is '', expected both files"), "{error}");
+        assert!(error.contains("tlsMqttCAFile is '', expected the file"), "{error}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod mqtt;
 mod rules;
 mod shell;
 mod status;
+mod tls;
 pub mod topic;
 
 use module_runtime::{Context, Event};

@@ -20,6 +20,7 @@ mod random;
 mod seccomp;
 mod start;
 mod tap;
+pub mod tls;
 
 use std::error::Error;
 

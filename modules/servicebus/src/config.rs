@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use module_runtime::tls::Identity;
 use serde::Deserialize;
 
 /// The section of the file, as it comes.
@@ -35,13 +36,6 @@ impl Default for ServiceBus {
     }
 }
 
-/// The files of the listener's TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TlsFiles {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
-}
-
 /// The configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -50,7 +44,7 @@ pub(crate) struct Config {
     /// Its port.
     pub(crate) port: u16,
     /// How the calls are secured, if they are.
-    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) tls: Option<Identity>,
     /// How long the cloud may take to answer.
     pub(crate) patience: Duration,
 }
@@ -70,18 +64,12 @@ impl Sections {
         if server.is_empty() {
             errors.push("serviceBus.server is empty, expected a host".to_owned());
         }
-        let is_set = |path: &PathBuf| !path.as_os_str().is_empty();
-        let tls = match (is_set(&tls_cert_file), is_set(&tls_private_key_file)) {
-            (true, true) => {
-                Some(TlsFiles { certificate: tls_cert_file, key: tls_private_key_file })
-            }
-            (false, false) => None,
-            (true, false) | (false, true) => {
-                let both = "expected both of tlsCertFile and tlsPrivateKeyFile, or none";
-                errors.push(format!("serviceBus has one TLS file, {both}"));
-                None
-            }
-        };
+        let keys = ["serviceBus.tlsCertFile", "serviceBus.tlsPrivateKeyFile"];
+        let tls = Identity::configured(keys, tls_cert_file, tls_private_key_file);
+        let tls = tls.unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        });
         anyhow::ensure!(errors.is_empty(), "{}", errors.join("; "));
         let patience = Duration::from_secs(timeout.unsigned_abs());
         Ok(Config { server, port, tls, patience })
@@ -108,7 +96,7 @@ mod tests {
     fn all_errors_are_told_at_once() {
         let json = r#"{"serviceBus":{"server":"","timeout":0,"tlsCertFile":"/c"}}"#;
         let error = check(json).unwrap_err().to_string();
-        for part in ["server is empty", "timeout is 0", "expected both of tlsCertFile"] {
+        for part in ["server is empty", "timeout is 0", "tlsPrivateKeyFile is '', expected both"] {
             assert!(error.contains(part), "{error}");
         }
     }
