@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
@@ -16,8 +16,9 @@ use crate::mqtt::{self, Packet, Qos, Reason, Version};
 /// What a connection may have read that the main loop is not done with, in units of 256 bytes.
 const CREDIT: u32 = 4096;
 
-/// Packets that may wait to be written.
-const OUTBOX: usize = 2048;
+/// Packets that may wait to be written: the acknowledgements of all that [`CREDIT`] lets in, and as
+/// many messages again.
+const OUTBOX: usize = 2 * CREDIT as usize;
 
 /// Bytes that may wait to be written before messages with QoS 0 are left out.
 const OUTBOX_BYTES: usize = 4 * 1024 * 1024;
@@ -233,16 +234,18 @@ impl Line {
             mqtt::write(&packet, self.version.unwrap_or(Version::V4), out);
             next = if out.len() < 64 * 1024 { self.packets.try_recv().ok() } else { None };
         }
-        let written = timeout(PATIENCE, async {
-            writer.write_all(out).await?;
-            writer.flush().await
-        });
-        match written.await {
-            Ok(Ok(())) => {
-                out.clear();
-                Ok(())
+        // Slow is good, stuck is not.
+        while out.has_remaining() {
+            match timeout(PATIENCE, writer.write_buf(out)).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0) | Err(_)) => return Err(End::Lost(None)),
+                Err(_) => return Err(End::Lost(Some(Reason::BUSY))),
             }
-            Ok(Err(_)) | Err(_) => Err(End::Lost(None)),
+        }
+        match timeout(PATIENCE, writer.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Lost(None)),
+            Err(_) => Err(End::Lost(Some(Reason::BUSY))),
         }
     }
 }

@@ -116,6 +116,15 @@ pub(crate) struct Decided {
 }
 
 impl Decided {
+    /// Makes room for the next packet of a connection: at once, or where this one is acknowledged
+    /// with its acknowledgement. So no more of those wait than packets were let in.
+    fn done_with(&mut self, packet: &Packet, connection: ConnectionId) {
+        let is_acknowledged =
+            matches!(packet, Packet::Publish(message) if message.qos > Qos::AtMostOnce);
+        let acts = if is_acknowledged { &mut self.then } else { &mut self.now };
+        acts.push(Act::Next(connection));
+    }
+
     /// Adds this to `out` behind what waits there.
     fn hold_back(mut self, out: &mut Self) {
         out.records.append(&mut self.records);
@@ -367,8 +376,9 @@ impl Core {
         while let Some(packet) = self.broker_blocked.front().cloned()
             && self.take_of_broker(now, packet, out)
         {
-            self.broker_blocked.pop_front();
-            out.now.push(Act::Next(TO_BROKER));
+            if let Some(packet) = self.broker_blocked.pop_front() {
+                out.done_with(&packet, TO_BROKER);
+            }
         }
         let blocked = self.links.iter().filter(|(_, link)| !link.blocked.is_empty());
         let blocked: Vec<ConnectionId> = blocked.map(|(connection, _)| *connection).collect();
@@ -386,9 +396,11 @@ impl Core {
                 Ok(false) => return,
                 Err(reason) => return self.violated(connection, reason, now, out),
             }
-            out.now.push(Act::Next(connection));
-            if let Some(link) = self.links.get_mut(&connection) {
-                link.blocked.pop_front();
+            let link = self.links.get_mut(&connection);
+            if let Some(packet) = link.and_then(|link| link.blocked.pop_front()) {
+                out.done_with(&packet, connection);
+            } else {
+                out.now.push(Act::Next(connection));
             }
         }
     }

@@ -199,10 +199,10 @@ impl Shell {
                     self.core.broker_says(now(), packet, &mut self.decided);
                 }
             }
-            Happening::Closed(TO_BROKER, _) => {
+            Happening::Closed(TO_BROKER, reason) => {
                 self.ports.remove(&TO_BROKER);
                 self.core.broker_down();
-                self.external.down("the connection was lost".to_owned());
+                self.external.lost(reason);
             }
             Happening::Closed(id, reason) => {
                 match reason {

@@ -133,6 +133,17 @@ impl External {
         report.reason = Some(why);
     }
 
+    /// Notes that the connection ended, and why, where that is known.
+    pub(crate) fn lost(&mut self, reason: Option<Reason>) {
+        let why = match reason {
+            Some(Reason::BUSY) => "the broker took nothing for 10 s",
+            Some(Reason::KEEP_ALIVE) => "the broker was silent for 30 s",
+            Some(Reason::MALFORMED) => "the broker sent what is not an MQTT packet",
+            Some(_) | None => "the connection was lost",
+        };
+        self.down(why.to_owned());
+    }
+
     /// Takes the broker's answer to subscriptions.
     pub(crate) fn answered(&mut self, reasons: &[Reason]) {
         let count = reasons.iter().filter(|reason| reason.is_failure()).count();
