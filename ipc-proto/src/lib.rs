@@ -6,6 +6,7 @@
 //! tested with values alone, and every decoder takes rubbish without harm.
 
 pub mod allow;
+pub mod answer;
 pub mod control;
 pub mod frame;
 pub mod id;

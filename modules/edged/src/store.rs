@@ -1,8 +1,10 @@
 //! What is asked of the store (metamanager) and through it of the cloud, and what is told.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
+use ipc_proto::answer::{Answer, Failure};
 use ipc_proto::{Content, Group, Kind, Module, Operation, Resource, Scope};
 use module_runtime::{Peers, RequestError};
 use serde::Deserialize;
@@ -35,71 +37,39 @@ pub(crate) enum Lack {
 /// A config map or a secret: its entries.
 pub(crate) type Entries = BTreeMap<String, Vec<u8>>;
 
-#[derive(Deserialize)]
-struct Envelope {
-    #[serde(rename = "Object", default)]
-    object: Option<serde_json::Value>,
-    #[serde(rename = "Err", default)]
-    error: Option<Failure>,
-    #[serde(rename = "ErrStatus", default)]
-    status: Option<Status>,
-}
-
-#[derive(Deserialize)]
-struct Failure {
-    #[serde(rename = "ErrStatus", default)]
-    status: Option<Status>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Status {
-    status: Option<String>,
-    reason: Option<String>,
-    message: Option<String>,
-}
-
-impl Status {
-    fn says_nothing(&self) -> bool {
-        self.status.as_deref().unwrap_or("").is_empty()
-            && self.reason.as_deref().unwrap_or("").is_empty()
-    }
-
-    fn lack(self) -> Lack {
-        match self.reason.as_deref() {
-            Some("NotFound") => Lack::NotFound,
-            Some("AlreadyExists") => Lack::Exists,
-            Some("Conflict") => Lack::Conflict,
-            Some(_) | None => Lack::Unknown(self.message.unwrap_or_default()),
+impl From<Failure> for Lack {
+    fn from(failure: Failure) -> Self {
+        match failure.reason.as_deref() {
+            Some("NotFound") => Self::NotFound,
+            Some("AlreadyExists") => Self::Exists,
+            Some("Conflict") => Self::Conflict,
+            Some(_) | None => {
+                let silent = || "the cloud failed and does not say how".to_owned();
+                Self::Unknown(failure.message.unwrap_or_else(silent))
+            }
         }
     }
+}
+
+fn broken(error: impl fmt::Display) -> Lack {
+    Lack::Unknown(format!("the answer cannot be read: {error}"))
 }
 
 /// Reads an answer that carries an object in an envelope.
 fn opened(content: &Content) -> Result<serde_json::Value, Lack> {
-    let broken = |error| Lack::Unknown(format!("the answer cannot be read: {error}"));
-    let envelope: Envelope = content.decode().map_err(broken)?;
-    match envelope {
-        Envelope { status: Some(status), .. } => Err(status.lack()),
-        Envelope { error: Some(Failure { status: None }), .. } => {
-            Err(Lack::Unknown("the cloud failed and does not say how".to_owned()))
-        }
-        Envelope { error: Some(Failure { status: Some(status) }), .. }
-            if !status.says_nothing() =>
-        {
-            Err(status.lack())
-        }
-        Envelope { object: Some(object), .. } => Ok(object),
-        Envelope { .. } => Err(Lack::Unknown("the answer has no object".to_owned())),
+    let mut answer = Answer::read(content.raw()).map_err(broken)?;
+    if let Some(failure) = answer.failure() {
+        return Err(failure.into());
     }
+    let no_object = || Lack::Unknown("the answer has no object".to_owned());
+    let object = answer.object.ok_or_else(no_object)?;
+    serde_json::from_str(object.get()).map_err(broken)
 }
 
 /// Reads an answer that is an object, or says why there is none.
 fn bare<T: for<'de> Deserialize<'de>>(content: &Content) -> Result<T, Lack> {
-    let broken = |error| Lack::Unknown(format!("the answer cannot be read: {error}"));
-    let envelope: Envelope = content.decode().map_err(broken)?;
-    if let Some(status) = envelope.status {
-        return Err(status.lack());
+    if let Some(failure) = Answer::read(content.raw()).map_err(broken)?.failure() {
+        return Err(failure.into());
     }
     content.decode().map_err(broken)
 }

@@ -2,9 +2,7 @@
 //! capital keys; `"OK"`; or an error, which Go's edgecore often took for an object.
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
+use ipc_proto::answer::Answer;
 
 use super::object::first_letter;
 
@@ -21,68 +19,24 @@ pub(crate) enum Reply {
     Other,
 }
 
-#[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(rename = "Object", borrow, default)]
-    object: Option<&'a RawValue>,
-    #[serde(rename = "Err", default)]
-    error: Option<Failure>,
-    #[serde(rename = "ErrStatus", default)]
-    status: Option<Status>,
-    #[serde(default)]
-    metadata: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct Failure {
-    #[serde(rename = "ErrStatus", default)]
-    status: Option<Status>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Status {
-    status: Option<String>,
-    reason: Option<String>,
-    code: Option<i64>,
-}
-
-impl Status {
-    /// Tells whether it says nothing: Go writes an absent error so.
-    fn is_empty(&self) -> bool {
-        self.status.as_deref().unwrap_or("").is_empty()
-            && self.reason.as_deref().unwrap_or("").is_empty()
-            && self.code.unwrap_or(0) == 0
-    }
-
-    fn judge(&self) -> Reply {
-        if self.reason.as_deref() == Some("NotFound") { Reply::NotFound } else { Reply::Failed }
-    }
-}
-
 impl Reply {
     /// Reads an answer.
     pub(crate) fn read(content: &Bytes) -> Self {
         if first_letter(content) != Some(b'{') {
             return Self::Other;
         }
-        let Ok(answer) = serde_json::from_slice::<Answer<'_>>(content) else { return Self::Other };
-        match answer {
-            Answer { status: Some(status), .. } => status.judge(),
-            Answer { error: Some(Failure { status: None }), .. } => Self::Failed,
-            Answer { error: Some(Failure { status: Some(status) }), .. } if !status.is_empty() => {
-                status.judge()
-            }
-            Answer { object: Some(object), .. } => {
-                let object = object.get().as_bytes();
-                let has_metadata = serde_json::from_slice::<Answer<'_>>(object)
-                    .is_ok_and(|object| object.metadata.is_some());
-                if has_metadata { Self::Object(content.slice_ref(object)) } else { Self::Other }
-            }
-            Answer { metadata: Some(_), .. } => Self::Object(content.clone()),
-            // `{}` is how Go writes an error that is none of the API's.
-            Answer { metadata: None, .. } => Self::Failed,
+        let Ok(mut answer) = Answer::read(content) else { return Self::Other };
+        if let Some(failure) = answer.failure() {
+            let is_missing = failure.reason.as_deref() == Some("NotFound");
+            return if is_missing { Self::NotFound } else { Self::Failed };
         }
+        if let Some(object) = answer.object {
+            let object = object.get().as_bytes();
+            let is_object = Answer::read(object).is_ok_and(|object| object.is_bare());
+            return if is_object { Self::Object(content.slice_ref(object)) } else { Self::Other };
+        }
+        // `{}` is how Go writes an error that is none of the API's.
+        if answer.is_bare() { Self::Object(content.clone()) } else { Self::Failed }
     }
 }
 
