@@ -4,6 +4,7 @@
 //! also when its test fails. Rigs share nothing, so tests run side by side.
 
 pub mod binaries;
+pub mod certs;
 pub mod cloud;
 pub mod control;
 pub mod cri;

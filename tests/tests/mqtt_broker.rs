@@ -153,6 +153,84 @@ fn users_do_what_they_may_and_no_more() -> Result<()> {
 }
 
 #[test]
+fn users_hear_what_they_may_and_no_more() -> Result<()> {
+    let place = Place::with(Mode::Internal, json!({}), |setup| {
+        let users = json!({
+            "robot": {"password": "secret"},
+            "screen": {"password": "glass", "publish": [], "subscribe": ["t/#", "wills"]},
+        });
+        setup.supervisor["modules"]["eventbus"]["mqttUsers"] = users;
+        Ok(())
+    })?;
+    let port = place.internal;
+    let (robot, screen) = (["-u", "robot", "-P", "secret"], ["-u", "screen", "-P", "glass"]);
+    for (version, refusal) in [("mqttv311", "128"), ("mqttv5", "135")] {
+        for filter in ["#", "+/x", "$hw/#", "wills/more"] {
+            let mut command = Command::new("mosquitto_sub");
+            command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-V", version, "-d"]);
+            let said = command.args(screen).args(["-q", "1", "-t", filter, "-W", "20"]).output()?;
+            let out = String::from_utf8_lossy(&said.stdout).into_owned();
+            let answer = format!("Subscribed (mid: 1): {refusal}");
+            assert!(out.contains(&answer), "{version} {filter}: {out}");
+        }
+    }
+    let mut reader = subscribe(port, "t/+", &screen)?;
+    publish(port, "t/x", "for all", &robot)?;
+    got(&mut reader, "t/x for all")?;
+    // It may say nothing, not even when it dies.
+    let said = try_publish(port, "t/x", "not mine", &[&screen[..], &["-V", "mqttv5"]].concat())?;
+    assert!(said.err.contains("Not authorized"), "{said:?}");
+    publish(port, "t/x", "the next", &robot)?;
+    got(&mut reader, "t/x the next")?;
+    assert!(!reader.seen().iter().any(|line| line.contains("not mine")));
+    Ok(())
+}
+
+#[test]
+fn sessions_of_version_5_last_as_long_as_they_were_to() -> Result<()> {
+    let place = Place::new(Mode::Internal)?;
+    let port = place.internal;
+    let lasting = ["-V", "mqttv5", "-c", "-i", "lasting", "-x", "3600"];
+    let fleeting = ["-V", "mqttv5", "-i", "fleeting"];
+    drop(subscribe(port, "t/#", &lasting)?);
+    drop(subscribe(port, "t/#", &fleeting)?);
+    place.wait_for_report("one has left", |it| {
+        it["internal"]["clients"] == 0 && it["internal"]["sessions"] == 1
+    })?;
+    publish(port, "t/1", "kept", &["-V", "mqttv5", "-q", "2"])?;
+    kill_bus(&place)?;
+    let mut reader = subscribe(port, "t/#", &lasting)?;
+    got(&mut reader, "t/1 kept")?;
+    let mut reader = subscribe(port, "t/#", &fleeting)?;
+    publish(port, "t/3", "next", &["-V", "mqttv5"])?;
+    got(&mut reader, "t/3 next")?;
+    assert!(!reader.seen().iter().any(|line| line.contains("kept")), "{:#?}", reader.seen());
+    Ok(())
+}
+
+#[test]
+fn what_is_kept_can_be_taken_back() -> Result<()> {
+    let place = Place::new(Mode::Internal)?;
+    let port = place.internal;
+    for version in ["mqttv311", "mqttv5"] {
+        let keep = ["-V", version, "--retain"];
+        publish(port, "kept", "the first", &keep)?;
+        publish(port, "kept", "the second", &keep)?;
+        let mut later = subscribe(port, "kept", &["-V", version, "-F", "got %t %p %r"])?;
+        got(&mut later, "kept the second 1")?;
+        publish(port, "kept", "", &keep)?;
+        place.wait_for_report("it is gone", |it| it["internal"]["retained"] == 0)?;
+        kill_bus(&place)?;
+        let mut later = subscribe(port, "kept", &["-V", version])?;
+        publish(port, "kept", "a passing one", &["-V", version])?;
+        got(&mut later, "kept a passing one")?;
+        let seen = later.seen().iter().filter(|line| line.starts_with("got ")).count();
+        assert_eq!(seen, 1, "{:#?}", later.seen());
+    }
+    Ok(())
+}
+
+#[test]
 fn a_large_message_and_a_strange_one_arrive() -> Result<()> {
     for mode in [Mode::Internal, Mode::External] {
         let place = Place::new(mode)?;

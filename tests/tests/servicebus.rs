@@ -1,120 +1,19 @@
 //! HTTP between the cloud's router and the node: calls of services from the cloud, and calls of the
 //! cloud from applications.
 
-use std::net::{SocketAddr, TcpStream};
+#[path = "servicebus/place.rs"]
+mod place;
 
 use anyhow::{Context, Result};
-use edgecore_tests::rig::cloud::{Cloud, NODE};
+use edgecore_tests::rig::certs::{Certs, Purpose};
+use edgecore_tests::rig::cloud::NODE;
 use edgecore_tests::rig::mosquitto::free_port;
-use edgecore_tests::rig::web::{Web, reply, request};
-use edgecore_tests::rig::{Rig, SOON, Setup, wait_for, wait_until};
-use ipc_proto::Module;
-use minicloud::Config;
+use edgecore_tests::rig::web::{Web, reply, request, request_secure};
+use edgecore_tests::rig::{SOON, wait_for, wait_until};
 use minicloud::core::Push;
+use place::Place;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
-/// The modules that take part.
-const PRESENT: [Module; 3] = [Module::Metamanager, Module::Edgehub, Module::Servicebus];
-
-/// A node with servicebus, and a cloud with a router.
-struct Place {
-    rig: Rig,
-    cloud: Cloud,
-    router: u16,
-    /// Where applications of the node call.
-    port: u16,
-}
-
-impl Place {
-    fn new() -> Result<Self> {
-        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let cloud = Cloud::start(Config { router: Some(anywhere), ..Config::default() })?;
-        let mut setup = Setup::new()?;
-        cloud.lead(&mut setup);
-        for module in Module::ALL {
-            let enabled = PRESENT.contains(&module);
-            setup = setup.with(json!({"modules": {module.name(): {"enabled": enabled}}}));
-        }
-        let port = free_port()?;
-        setup.edgecore["modules"]["serviceBus"] =
-            json!({"enable": true, "server": "127.0.0.1", "port": port, "timeout": 5});
-        let rig = setup.start()?;
-        wait_until("the node joins", SOON, || cloud.session().is_ok_and(|it| it > 0))?;
-        let router = cloud.with(|cloud| async move { cloud.router() });
-        let router = router.context("a router")?.port();
-        Ok(Self { rig, cloud, router, port })
-    }
-
-    fn apply(&self, object: Value) -> Result<()> {
-        self.cloud.with(|cloud| async move { cloud.apply(object).await })?;
-        Ok(())
-    }
-
-    fn endpoint(&self, name: &str, kind: &str, properties: &Value) -> Result<()> {
-        self.apply(json!({
-            "apiVersion": "rules.kubeedge.io/v1", "kind": "RuleEndpoint",
-            "metadata": {"name": name, "namespace": "default"},
-            "spec": {"ruleEndpointType": kind, "properties": properties},
-        }))
-    }
-
-    fn rule(&self, name: &str, spec: &Value) -> Result<()> {
-        self.apply(json!({
-            "apiVersion": "rules.kubeedge.io/v1", "kind": "Rule",
-            "metadata": {"name": name, "namespace": "default"}, "spec": spec,
-        }))
-    }
-
-    /// Makes rules by which `/source/…` in the cloud is `/target/…` of a service of the node.
-    fn serve(&self, service: u16) -> Result<()> {
-        self.endpoint("rest", "rest", &json!({}))?;
-        let name = format!("service-{service}");
-        self.endpoint(&name, "servicebus", &json!({"service_port": service.to_string()}))?;
-        self.rule(
-            &format!("r-{service}"),
-            &json!({
-                "source": "rest", "sourceResource": {"path": format!("/source{service}")},
-                "target": name, "targetResource": {"path": "/target"},
-            }),
-        )
-    }
-
-    /// Makes a rule by which applications of the node may call `url`.
-    fn allow(&self, name: &str, url: &str) -> Result<()> {
-        self.endpoint("rest", "rest", &json!({}))?;
-        self.endpoint("bus", "servicebus", &json!({"service_port": "1"}))?;
-        self.rule(
-            name,
-            &json!({
-                "source": "bus", "sourceResource": {"target_url": url, "node_name": NODE},
-                "target": "rest", "targetResource": {"resource": url},
-            }),
-        )
-    }
-
-    fn listens(&self) -> bool {
-        TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-    }
-
-    /// Asks as an application does; returns the answer's code, message and body.
-    fn ask(&self, body: &[u8]) -> Result<(u64, String, String)> {
-        let reply = request(self.port, "POST", "/", body)?;
-        assert_eq!(reply.line, "HTTP/1.1 200 OK");
-        let answer: Value = serde_json::from_str(&reply.body)?;
-        let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
-        Ok((answer["code"].as_u64().context("a code")?, text("msg"), text("body")))
-    }
-
-    fn wait_until_it_takes(&self, url: &str) -> Result<()> {
-        let body = json!({"method": "POST", "targetURL": url, "payload": "probe"}).to_string();
-        wait_until(&format!("{url} is allowed"), SOON, || {
-            self.listens()
-                && self.ask(body.as_bytes()).is_ok_and(|(_, why, _)| !why.contains("not allowed"))
-        })
-        .with_context(|| self.rig.module_log(Module::Servicebus))
-    }
-}
 
 #[test]
 fn the_cloud_calls_services_of_the_node() -> Result<()> {
@@ -234,4 +133,86 @@ fn applications_call_the_cloud_as_long_as_there_is_a_rule() -> Result<()> {
     place.wait_until_it_takes(&url)?;
     place.cloud.with(|cloud| async move { cloud.delete("default/rule/up", false).await })?;
     wait_until("the listener closes", SOON, || !place.listens())
+}
+
+#[test]
+fn applications_call_over_tls_and_a_renewed_certificate_counts_at_once() -> Result<()> {
+    let certs = Certs::new()?;
+    // As the hub's own: not for servers.
+    certs.issue("server", Purpose::Client)?;
+    let (certificate, key) = (certs.path("server.crt"), certs.path("server.key"));
+    let tls = json!({"tlsCertFile": certificate, "tlsPrivateKeyFile": key});
+    let mut place = Place::with(tls)?;
+    place.tls = Some(certs.authority.client()?);
+    let web = Web::start(|_| reply("200 OK", "from the cloud"))?;
+    let url = format!("http://127.0.0.1:{}/hook", web.port());
+    place.allow("up", &url)?;
+    place.wait_for_listener("is not for servers, expected a certificate")?;
+    assert!(!place.listens());
+    certs.issue("server", Purpose::Server)?;
+    place.wait_until_it_takes(&url)?;
+    let body = json!({"method": "POST", "targetURL": url, "payload": 1}).to_string();
+    assert_eq!(place.ask(body.as_bytes())?.2, "from the cloud");
+    // Nobody is let in without TLS.
+    let answer = request(place.port, "POST", "/", body.as_bytes());
+    assert!(!answer.is_ok_and(|it| it.line.starts_with("HTTP")));
+    let other = Certs::new()?;
+    other.issue("server", Purpose::Server)?;
+    for file in ["server.key", "server.crt"] {
+        std::fs::copy(other.path(file), certs.path(file))?;
+    }
+    let former = place.tls.replace(other.authority.client()?).context("the former authority")?;
+    assert_eq!(place.ask(body.as_bytes())?.2, "from the cloud");
+    let error = request_secure(place.port, &former, "POST", "/", b"").unwrap_err().to_string();
+    assert!(error.contains("invalid peer certificate"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn applications_call_targets_that_speak_https() -> Result<()> {
+    let place = Place::new()?;
+    let names = ["127.0.0.1".to_owned()];
+    let tls = place.cloud.with(|cloud| async move { cloud.authority().tls(&names, false) })?;
+    let web = Web::start_secure(tls.https, |_| reply("200 OK", "securely"))?;
+    let url = format!("https://127.0.0.1:{}/hook", web.port());
+    place.allow("up", &url)?;
+    place.wait_until_it_takes(&url)?;
+    let body = json!({"method": "POST", "targetURL": url, "payload": 1}).to_string();
+    let (code, message, answer) = place.ask(body.as_bytes())?;
+    assert_eq!((code, answer.as_str()), (200, "securely"), "{message}");
+    place.cloud.with(|cloud| async move { cloud.delete("default/rule/up", false).await })?;
+    wait_until("the listener closes", SOON, || !place.listens())
+}
+
+#[test]
+fn headers_and_time_are_bounded_on_both_sides() -> Result<()> {
+    let place = Place::with(json!({"timeout": 1}))?;
+    let head = Web::start(|_| {
+        let large = "x".repeat(300_000);
+        format!("HTTP/1.1 200 OK\r\nX-Large: {large}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    })?;
+    place.serve(head.port())?;
+    let path = |service: u16| format!("/{NODE}/default/source{service}");
+    let answer = request(place.router, "POST", &path(head.port()), b"x")?;
+    assert_eq!(answer.line, "HTTP/1.1 404 Not Found");
+    assert!(answer.body.starts_with("error to call service"), "{}", answer.body);
+    // It takes the connection and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = silent.local_addr()?.port();
+    place.serve(port)?;
+    let answer = request(place.router, "POST", &path(port), b"x")?;
+    assert_eq!(answer.body, "error to call service: it did not answer within 10 s");
+    // Applications wait for the cloud no longer than they are told to.
+    let url = format!("http://127.0.0.1:{port}/hook");
+    place.allow("up", &url)?;
+    place.wait_until_it_takes(&url)?;
+    let body = json!({"method": "POST", "targetURL": url}).to_string();
+    let (code, message, _) = place.ask(body.as_bytes())?;
+    assert_eq!(code, 400);
+    assert!(message.contains("did not answer within"), "{message}");
+    let path = format!("/{}", "x".repeat(300_000));
+    let answer = request(place.port, "POST", &path, b"")?;
+    assert!(answer.line.is_empty() || answer.line.starts_with("HTTP/1.1 4"), "{answer:?}");
+    assert_eq!(place.ask(body.as_bytes())?.0, 400);
+    Ok(())
 }

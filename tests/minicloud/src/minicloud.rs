@@ -279,6 +279,12 @@ impl Minicloud {
         self.shared.authority.der()
     }
 
+    /// Returns the authority, which REST endpoints of rules are to be of.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.shared.authority
+    }
+
     /// Looks at the cloud.
     ///
     /// # Errors

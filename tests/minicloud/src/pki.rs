@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
+    BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -134,21 +134,45 @@ impl Authority {
         Ok(signed.der().to_vec())
     }
 
+    /// Makes a certificate and its key, both in PEM, for a server or a client that goes by `names`.
+    ///
+    /// # Errors
+    /// When a name is no host name.
+    pub fn issue(
+        &self,
+        names: &[String],
+        usage: ExtendedKeyUsagePurpose,
+        validity: Validity,
+    ) -> Result<(String, String)> {
+        let (leaf, key) = self.leaf(names, usage, validity)?;
+        Ok((pem(leaf.der()), key.serialize_pem()))
+    }
+
+    fn leaf(
+        &self,
+        names: &[String],
+        usage: ExtendedKeyUsagePurpose,
+        validity: Validity,
+    ) -> Result<(Certificate, KeyPair)> {
+        let key = KeyPair::generate().context("cannot make the key of a certificate")?;
+        let mut params = params(validity);
+        for part in [DnType::OrganizationName, DnType::CommonName] {
+            params.distinguished_name.push(part, "KubeEdge");
+        }
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        params.subject_alt_names = names.iter().map(|name| san(name)).collect::<Result<_>>()?;
+        let leaf = params.signed_by(&key, &self.issuer).context("cannot sign a certificate")?;
+        Ok((leaf, key))
+    }
+
     /// Makes the TLS settings of both servers, with certificates that are valid or `expired`.
     ///
     /// # Errors
     /// When a name is no host name.
     pub fn tls(&self, names: &[String], expired: bool) -> Result<Tls> {
         let validity = if expired { Validity::over() } else { Validity::from_now(SERVER_LIFE) };
-        let key = KeyPair::generate().context("cannot make the key of the server")?;
-        let mut params = params(validity);
-        for part in [DnType::OrganizationName, DnType::CommonName] {
-            params.distinguished_name.push(part, "KubeEdge");
-        }
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.subject_alt_names = names.iter().map(|name| san(name)).collect::<Result<_>>()?;
-        let leaf = params.signed_by(&key, &self.issuer).context("cannot sign the server")?;
+        let (leaf, key) = self.leaf(names, ExtendedKeyUsagePurpose::ServerAuth, validity)?;
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         let verifier = self.verifier()?;
         let any = Arc::new(AnyClient::new(Arc::clone(&verifier)));
@@ -162,11 +186,26 @@ impl Authority {
         Ok(Tls { hub: make(verifier)?, https: make(any)? })
     }
 
-    /// Makes the check that a client's certificate is of this authority.
-    fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>> {
+    /// Makes the TLS settings of a client that trusts this authority alone.
+    ///
+    /// # Errors
+    /// When the authority's own certificate is none.
+    pub fn client(&self) -> Result<Arc<ClientConfig>> {
+        let builder = ClientConfig::builder_with_provider(provider());
+        let builder = builder.with_safe_default_protocol_versions()?;
+        Ok(Arc::new(builder.with_root_certificates(self.roots()?).with_no_client_auth()))
+    }
+
+    fn roots(&self) -> Result<RootCertStore> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone())?;
-        Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?)
+        Ok(roots)
+    }
+
+    /// Makes the check that a client's certificate is of this authority.
+    fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>> {
+        let roots = Arc::new(self.roots()?);
+        Ok(WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?)
     }
 
     /// Checks a client's certificate and that it is `node`'s.

@@ -14,10 +14,13 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use ipc_proto::{Message, MessageId, Operation};
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use crate::core::Cloud;
 use crate::core::router::{Call, Taken, post};
@@ -145,7 +148,7 @@ pub(crate) async fn forward(shared: Shared, mut turns: watch::Receiver<u64>) {
         let Ok((seen, posts)) = shared.look(found).await else { return };
         last = seen;
         for (upload, post) in posts {
-            let answer = send(&post.url, post.body).await;
+            let answer = send(&shared, &post.url, post.body).await;
             // An endpoint that fails is the endpoint's affair: CloudCore only logs it.
             if let Some(body) = answer.ok().filter(|_| post.answered) {
                 let answer = move |cloud: &mut Cloud, now, out: &mut Vec<_>| {
@@ -160,11 +163,26 @@ pub(crate) async fn forward(shared: Shared, mut turns: watch::Receiver<u64>) {
     }
 }
 
-/// Sends one body to a REST endpoint; returns what it answers.
-async fn send(url: &str, body: Vec<u8>) -> Result<String> {
+/// Sends one body to a REST endpoint, by HTTP or HTTPS; returns what it answers.
+async fn send(shared: &Shared, url: &str, body: Vec<u8>) -> Result<String> {
     let uri: Uri = url.parse()?;
-    let host = uri.authority().context("no host")?.to_string();
-    let stream = TcpStream::connect(&host).await?;
+    let authority = uri.authority().context("no host")?;
+    let stream = TcpStream::connect(authority.as_str()).await?;
+    if uri.scheme_str() == Some("https") {
+        let connector = TlsConnector::from(shared.authority.client()?);
+        let name = ServerName::try_from(authority.host().to_owned())?;
+        exchange(connector.connect(name, stream).await?, &uri, body).await
+    } else {
+        exchange(stream, &uri, body).await
+    }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    uri: &Uri,
+    body: Vec<u8>,
+) -> Result<String> {
+    let host = uri.authority().context("no host")?.as_str();
     let (mut sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await?;
     let request =
         Request::post(uri.path()).header("host", host).body(Full::new(Bytes::from(body)))?;

@@ -3,15 +3,153 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use eventbus::mqtt::{self, Connect, Packet, Publish, Qos, Reason, Version};
 
+use super::{SOON, wait_for};
+
 /// Messages without an acknowledgement at a time: what mosquitto takes of one client.
 const WINDOW: usize = 20;
+
+/// Makes a message with QoS 1.
+#[must_use]
+pub fn message(topic: &str, payload: &[u8], id: u16) -> Publish {
+    Publish {
+        dup: false,
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        topic: topic.into(),
+        id,
+        payload: Bytes::copy_from_slice(payload),
+        expiry: None,
+        properties: Bytes::new(),
+    }
+}
+
+/// A connection that packets of MQTT 3.1.1 are read from and written to one by one.
+#[derive(Debug)]
+pub struct Link {
+    /// The connection.
+    pub stream: TcpStream,
+    buffer: BytesMut,
+}
+
+impl Link {
+    /// Takes a client's connection, in the place of a broker, and lets the client in.
+    ///
+    /// # Errors
+    /// When none comes soon, or it does not begin as it has to.
+    pub fn accept(listener: &TcpListener) -> Result<Self> {
+        let stream = wait_for("a client connects", SOON, || {
+            listener.set_nonblocking(true).ok()?;
+            listener.accept().ok()
+        });
+        let (stream, _) = stream?;
+        stream.set_nonblocking(false)?;
+        let mut link = Self::on(stream)?;
+        let first = link.next()?;
+        ensure!(matches!(first, Packet::Connect(_)), "expected CONNECT, got {first:?}");
+        link.stream.write_all(b"\x20\x02\x01\x00")?;
+        Ok(link)
+    }
+
+    /// Connects as a client without a session.
+    ///
+    /// # Errors
+    /// When the broker does not let it in.
+    pub fn connect(port: u16, client: &str) -> Result<Self> {
+        let mut link = Self::on(TcpStream::connect(("127.0.0.1", port))?)?;
+        link.send(&Packet::Connect(Box::new(Connect { clean: true, ..connect(client) })))?;
+        match link.next()? {
+            Packet::Connack(connack) if connack.reason == Reason::SUCCESS => Ok(link),
+            other => bail!("expected CONNACK, got {other:?}"),
+        }
+    }
+
+    fn on(stream: TcpStream) -> Result<Self> {
+        stream.set_read_timeout(Some(SOON))?;
+        Ok(Self { stream, buffer: BytesMut::new() })
+    }
+
+    /// Sends a packet.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub fn send(&mut self, packet: &Packet) -> Result<()> {
+        let mut out = BytesMut::new();
+        mqtt::write(packet, Version::V4, &mut out);
+        Ok(self.stream.write_all(&out)?)
+    }
+
+    /// Takes what was read from the stream itself.
+    pub fn take(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Waits for the next packet.
+    ///
+    /// # Errors
+    /// When none comes soon.
+    #[expect(clippy::should_implement_trait, reason = "it fails where an iterator ends")]
+    pub fn next(&mut self) -> Result<Packet> {
+        loop {
+            if let Some(packet) = mqtt::read(&mut self.buffer, Some(Version::V4))? {
+                return Ok(packet);
+            }
+            let mut bytes = [0; 64 * 1024];
+            let count = self.stream.read(&mut bytes).context("no packet comes")?;
+            ensure!(count > 0, "the connection was closed");
+            self.buffer.extend_from_slice(&bytes[..count]);
+        }
+    }
+
+    /// Waits for the next message, and answers what else comes as a broker does.
+    ///
+    /// # Errors
+    /// When none comes soon.
+    pub fn next_message(&mut self) -> Result<Publish> {
+        loop {
+            match self.next()? {
+                Packet::Publish(message) => return Ok(message),
+                Packet::Subscribe { id, filters, .. } => {
+                    let reasons = vec![Reason(1); filters.len()];
+                    self.send(&Packet::Suback { id, reasons })?;
+                }
+                Packet::Pingreq => self.send(&Packet::Pingresp)?,
+                other => bail!("unexpected {other:?}"),
+            }
+        }
+    }
+
+    /// Acknowledges a message.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub fn acknowledge(&mut self, id: u16) -> Result<()> {
+        self.send(&Packet::Puback { id, reason: Reason::SUCCESS })
+    }
+}
+
+/// Makes what a client begins with.
+fn connect(client: &str) -> Connect {
+    Connect {
+        version: Version::V4,
+        clean: false,
+        keep_alive: 0,
+        client: client.into(),
+        will: None,
+        user: None,
+        password: None,
+        session_expiry: u32::MAX,
+        receive_maximum: u16::MAX,
+        maximum_packet: u32::MAX,
+        authentication: false,
+    }
+}
 
 /// A client that publishes with QoS 1 and keeps at it whatever happens to the broker.
 #[derive(Debug)]
@@ -46,17 +184,17 @@ impl Writer {
 
     /// Publishes a message as soon as that can be.
     pub fn publish(&mut self, topic: &str, payload: &str) {
+        self.queue(topic, payload.as_bytes(), false);
+    }
+
+    /// As [`Self::publish`], for the broker to keep.
+    pub fn keep(&mut self, topic: &str, payload: &[u8]) {
+        self.queue(topic, payload, true);
+    }
+
+    fn queue(&mut self, topic: &str, payload: &[u8], retain: bool) {
         self.last_id = self.last_id % u16::MAX + 1;
-        self.waiting.push_back(Publish {
-            dup: false,
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            topic: topic.into(),
-            id: self.last_id,
-            payload: Bytes::copy_from_slice(payload.as_bytes()),
-            expiry: None,
-            properties: Bytes::new(),
-        });
+        self.waiting.push_back(Publish { retain, ..message(topic, payload, self.last_id) });
     }
 
     /// Returns how many messages were acknowledged: the first so many that were published.
@@ -107,19 +245,7 @@ impl Writer {
         self.stream = Some(stream);
         self.buffer.clear();
         let mut out = BytesMut::new();
-        let connect = Connect {
-            version: Version::V4,
-            clean: false,
-            keep_alive: 0,
-            client: self.client.as_str().into(),
-            will: None,
-            user: None,
-            password: None,
-            session_expiry: u32::MAX,
-            receive_maximum: u16::MAX,
-            maximum_packet: u32::MAX,
-            authentication: false,
-        };
+        let connect = connect(&self.client);
         mqtt::write(&Packet::Connect(Box::new(connect)), Version::V4, &mut out);
         self.send(&out)?;
         match self.read()? {

@@ -1,12 +1,15 @@
 //! HTTP as tests need it: a small server whose answers they choose, and one request.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 
 use super::SOON;
 
@@ -34,13 +37,31 @@ impl Web {
     /// # Errors
     /// When there is none.
     pub fn start(answer: impl Fn(&Got) -> Vec<u8> + Send + 'static) -> Result<Self> {
+        Self::serve(None, answer)
+    }
+
+    /// As [`Self::start`], over TLS.
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub fn start_secure(
+        tls: Arc<ServerConfig>,
+        answer: impl Fn(&Got) -> Vec<u8> + Send + 'static,
+    ) -> Result<Self> {
+        Self::serve(Some(tls), answer)
+    }
+
+    fn serve(
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&Got) -> Vec<u8> + Send + 'static,
+    ) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let (sender, got) = sync_channel(4096);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // One that breaks off is the next one's chance.
-                drop(serve(&stream, &answer, &sender));
+                drop(serve(stream, tls.as_ref(), &answer, &sender));
             }
         });
         Ok(Self { address, got })
@@ -68,19 +89,32 @@ impl Web {
 }
 
 fn serve(
-    stream: &TcpStream,
+    stream: TcpStream,
+    tls: Option<&Arc<ServerConfig>>,
     answer: &impl Fn(&Got) -> Vec<u8>,
     sender: &SyncSender<Got>,
 ) -> Result<()> {
     stream.set_read_timeout(Some(SOON))?;
-    let got = read(&mut BufReader::new(stream))?;
+    let mut stream: Box<dyn Duplex> = match tls {
+        None => Box::new(stream),
+        Some(tls) => {
+            let connection = ServerConnection::new(Arc::clone(tls))?;
+            Box::new(StreamOwned::new(connection, stream))
+        }
+    };
+    let got = read(&mut BufReader::new(&mut stream))?;
     let bytes = answer(&got);
     // A test that is over looks no more.
     drop(sender.try_send(got));
-    let mut writer = stream;
-    writer.write_all(&bytes)?;
+    stream.write_all(&bytes)?;
+    stream.flush()?;
     Ok(())
 }
+
+/// A connection, secured or not.
+trait Duplex: Read + Write {}
+
+impl<T: Read + Write> Duplex for T {}
 
 /// Reads a request or a reply.
 fn read(reader: &mut impl BufRead) -> Result<Got> {
@@ -119,8 +153,32 @@ pub fn reply(status: &str, body: &str) -> Vec<u8> {
 /// # Errors
 /// When nobody listens, or no reply comes within a minute.
 pub fn request(port: u16, method: &str, path: &str, body: &[u8]) -> Result<Got> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    ask(&mut connect(port)?, method, path, body)
+}
+
+/// As [`request`], over TLS; the server is `127.0.0.1` to its certificate.
+///
+/// # Errors
+/// As [`request`], and when the server is not to be trusted.
+pub fn request_secure(
+    port: u16,
+    tls: &Arc<ClientConfig>,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> Result<Got> {
+    let name = ServerName::try_from("127.0.0.1")?;
+    let connection = ClientConnection::new(Arc::clone(tls), name)?;
+    ask(&mut StreamOwned::new(connection, connect(port)?), method, path, body)
+}
+
+fn connect(port: u16) -> Result<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    Ok(stream)
+}
+
+fn ask(stream: &mut (impl Read + Write), method: &str, path: &str, body: &[u8]) -> Result<Got> {
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Asked-By: test\r\n\

@@ -49,6 +49,16 @@ impl Place {
         patch: Value,
         change: impl FnOnce(&mut Setup) -> Result<()>,
     ) -> Result<Self> {
+        Self::by(mode, "", patch, change)
+    }
+
+    /// As [`Self::with`], with `settings` added to mosquitto's.
+    pub(crate) fn by(
+        mode: Mode,
+        settings: &str,
+        patch: Value,
+        change: impl FnOnce(&mut Setup) -> Result<()>,
+    ) -> Result<Self> {
         let cloud = Cloud::start(Config::default())?;
         let mut setup = Setup::new()?;
         cloud.lead(&mut setup);
@@ -62,7 +72,7 @@ impl Place {
             Mode::Internal => None,
             Mode::Both | Mode::External => {
                 let folder = setup.folder.path().join("mosquitto");
-                Some(Mosquitto::start(&folder, "")?)
+                Some(Mosquitto::start(&folder, settings)?)
             }
         };
         let internal = free_port()?;
