@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::config::External;
-use crate::connection::{Happening, pair};
+use crate::connection::{Happening, pair, prepare};
 use crate::core::TO_BROKER;
 use crate::mqtt::{self, Connect, Packet, Version};
 
@@ -78,7 +78,7 @@ fn jittered(pause: Duration) -> Duration {
 
 async fn dial(external: &External) -> Result<(Box<dyn Stream>, BytesMut)> {
     let tcp = TcpStream::connect((external.host.as_str(), external.port)).await?;
-    tcp.set_nodelay(true)?;
+    prepare(&tcp)?;
     let Some(files) = &external.tls else { return greet(external, Box::new(tcp)).await };
     let name = ServerName::try_from(external.host.clone())
         .with_context(|| format!("'{}' is no name of a server", external.host))?;

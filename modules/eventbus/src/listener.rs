@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::warn;
 
-use crate::connection::{Happening, pair};
+use crate::connection::{Happening, pair, prepare};
 use crate::core::ConnectionId;
 
 /// Connections at a time: somewhat more than there are sessions, since a new one of a client comes
@@ -46,7 +46,7 @@ pub(crate) async fn listen(host: String, port: u16, happenings: mpsc::Sender<Hap
                 continue;
             }
         };
-        let _nagle_stays = stream.set_nodelay(true);
+        let _slower_without = prepare(&stream);
         last += 1;
         let (port, line) = pair(last, None, BytesMut::new(), happenings.clone());
         if happenings.send(Happening::Opened(last, port)).await.is_err() {
