@@ -7,12 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use edgecore_tests::rig::cloud::{Cloud, NODE};
 use edgecore_tests::rig::{SOON, process, wait_until};
 use ipc_proto::{Module, Operation};
 use minicloud::Config;
 use minicloud::core::Push;
 use minicloud::fault::{Fault, Garbage};
-use place::{Cloud, NODE, Place, Plan};
+use place::{Place, Plan};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -267,7 +268,7 @@ fn without_a_token_a_wrong_cloud_is_told_with_the_way_out() -> Result<()> {
     says(&place, "wrong CA: the certificate of")?;
     // The right CA, and still the other cloud's certificate.
     let cloud = Cloud::start(Config::default())?;
-    let ca = pem(cloud.cloud.ca());
+    let ca = pem(cloud.minicloud().ca());
     let files = [vec![("ca/rootCA.crt", ca)], files[1..].to_vec()].concat();
     let place = Place::start_with(cloud, Plan { files, token, ..Plan::default() })?;
     says(&place, "the cloud refuses this node's certificate")?;

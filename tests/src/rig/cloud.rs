@@ -5,8 +5,10 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use ipc_proto::{Operation, Resource};
+use minicloud::fault::Fault;
 use minicloud::{Config, Minicloud};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -33,6 +35,19 @@ impl Cloud {
     /// # Errors
     /// When it cannot listen.
     pub fn start(config: Config) -> Result<Self> {
+        let cloud = Self::start_empty(config)?;
+        cloud.apply(json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": NODE, "labels": {"node-role.kubernetes.io/edge": ""}},
+        }))?;
+        Ok(cloud)
+    }
+
+    /// Starts a cloud in which no node was registered yet.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn start_empty(config: Config) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
@@ -45,13 +60,7 @@ impl Cloud {
             });
         })?;
         let minicloud = Arc::new(cloud.recv().context("the cloud's thread has ended")??);
-        let cloud = Self { minicloud, runtime: handle, _ends_with_this: stop };
-        let node = json!({
-            "apiVersion": "v1", "kind": "Node",
-            "metadata": {"name": NODE, "labels": {"node-role.kubernetes.io/edge": ""}},
-        });
-        cloud.with(|cloud| async move { cloud.apply(node).await })?;
-        Ok(cloud)
+        Ok(Self { minicloud, runtime: handle, _ends_with_this: stop })
     }
 
     /// Tells the node where this cloud is, with a token to join it.
@@ -72,6 +81,52 @@ impl Cloud {
             "tlsTunnelCertFile": certs.join("server.crt"),
             "tlsTunnelPrivateKeyFile": certs.join("server.key"),
         });
+    }
+
+    /// Returns the cloud itself, for what it tells without being asked to wait.
+    #[must_use]
+    pub fn minicloud(&self) -> &Minicloud {
+        &self.minicloud
+    }
+
+    /// Makes an object what is given, as `kubectl apply` would; returns its key.
+    ///
+    /// # Errors
+    /// When it is no object, or the cloud has ended.
+    pub fn apply(&self, object: Value) -> Result<String> {
+        self.with(|cloud| async move { cloud.apply(object).await })
+    }
+
+    /// Lets something go wrong.
+    ///
+    /// # Errors
+    /// When the cloud has ended.
+    pub fn fault(&self, fault: Fault) -> Result<()> {
+        self.with(|cloud| async move { cloud.fault(None, fault).await })
+    }
+
+    /// Tells whether the node has acknowledged all that was sent to it.
+    ///
+    /// # Errors
+    /// When the cloud has ended.
+    pub fn waits_for_nothing(&self) -> Result<bool> {
+        let sessions = self.with(|cloud| async move { cloud.sessions().await })?;
+        Ok(sessions.iter().any(|it| it.node == NODE && it.waiting == 0 && !it.in_flight))
+    }
+
+    /// Returns what the node sent; heartbeats, barriers and acknowledgements left out.
+    ///
+    /// # Errors
+    /// When the cloud has ended.
+    pub fn received(&self) -> Result<Vec<String>> {
+        let received = self.with(|cloud| async move { cloud.received(0).await })?;
+        Ok(received
+            .into_iter()
+            .map(|it| it.message)
+            .filter(|it| !matches!(it.route.operation, Operation::Keepalive | Operation::Response))
+            .filter(|it| it.route.resource != Resource::KubernetesCa)
+            .map(|it| format!("{} {}", it.route.operation, it.route.resource))
+            .collect())
     }
 
     /// Does something with the cloud and waits until it is done.

@@ -3,28 +3,24 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
+use edgecore_tests::rig::cloud::Cloud;
 use edgecore_tests::rig::{Rig, SOON, Setup, wait_for};
 use ipc_proto::control::Request;
 use ipc_proto::{Content, Group, Kind, Message, Module, ModuleSet, Operation, Resource};
-use minicloud::fault::Fault;
-use minicloud::{Config, Minicloud};
+use minicloud::Config;
 use module_runtime::{Delivery, Event, Inbox, Peers, Seat, WINDOW};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// The node's name.
-pub(crate) const NODE: &str = "edge1";
-
 /// Messages that the store may hold unsettled.
 const HELD: usize = 4096;
 
-/// A thread that a cloud or a store lives in, until it is dropped.
+/// The thread that a store lives in, until it is dropped.
 #[derive(Debug)]
 struct Thread {
     handle: Handle,
@@ -56,73 +52,6 @@ impl Thread {
 impl Drop for Thread {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// A cloud, from a test without a runtime.
-#[derive(Debug)]
-pub(crate) struct Cloud {
-    thread: Thread,
-    pub(crate) cloud: Arc<Minicloud>,
-}
-
-impl Cloud {
-    pub(crate) fn start(config: Config) -> Result<Self> {
-        let thread = Thread::start()?;
-        let (sender, receiver) = sync_channel(1);
-        thread.handle.spawn(async move {
-            let _test_is_over = sender.send(Minicloud::start(config).await);
-        });
-        let cloud = Arc::new(receiver.recv().context("no cloud")??);
-        Ok(Self { thread, cloud })
-    }
-
-    /// Does something with the cloud.
-    pub(crate) fn with<T: Send + 'static, F: Future<Output = Result<T>> + Send>(
-        &self,
-        work: impl FnOnce(Arc<Minicloud>) -> F + Send + 'static,
-    ) -> Result<T> {
-        let cloud = Arc::clone(&self.cloud);
-        let (sender, receiver) = sync_channel(1);
-        self.thread.handle.spawn_blocking({
-            let handle = self.thread.handle.clone();
-            move || {
-                let _test_is_over = sender.send(handle.block_on(work(cloud)));
-            }
-        });
-        receiver.recv().context("the cloud's thread is gone")?
-    }
-
-    pub(crate) fn fault(&self, fault: Fault) -> Result<()> {
-        self.with(|cloud| async move { cloud.fault(None, fault).await })
-    }
-
-    pub(crate) fn apply(&self, object: Value) -> Result<String> {
-        self.with(|cloud| async move { cloud.apply(object).await })
-    }
-
-    /// Returns the number of the node's session, where it has one.
-    pub(crate) fn session(&self) -> Result<Option<u64>> {
-        let sessions = self.with(|cloud| async move { cloud.sessions().await })?;
-        Ok(sessions.into_iter().find(|session| session.node == NODE).map(|it| it.session))
-    }
-
-    /// Returns what the node sent; heartbeats, barriers and acknowledgements left out.
-    pub(crate) fn received(&self) -> Result<Vec<String>> {
-        let received = self.with(|cloud| async move { cloud.received(0).await })?;
-        Ok(received
-            .into_iter()
-            .map(|it| it.message)
-            .filter(|it| !matches!(it.route.operation, Operation::Keepalive | Operation::Response))
-            .filter(|it| it.route.resource != Resource::KubernetesCa)
-            .map(|it| format!("{} {}", it.route.operation, it.route.resource))
-            .collect())
-    }
-
-    /// Tells whether the node acknowledged this version of an object.
-    pub(crate) fn waits_for_nothing(&self) -> Result<bool> {
-        let sessions = self.with(|cloud| async move { cloud.sessions().await })?;
-        Ok(sessions.iter().any(|it| it.node == NODE && it.waiting == 0 && !it.in_flight))
     }
 }
 
@@ -263,19 +192,13 @@ impl Place {
         }
         let own = rustix::process::geteuid().as_raw();
         setup = setup.with(json!({"modules": {"edgehub": {"user": own}}}));
-        setup.edgecore["modules"]["edgeHub"] = json!({
-            "httpServer": format!("https://{}", cloud.cloud.https()),
-            "websocket": {"enable": true, "server": cloud.cloud.hub().to_string()},
-            "tlsCaFile": certs.join("ca/rootCA.crt"),
-            "tlsCertFile": certs.join("server.crt"),
-            "tlsPrivateKeyFile": certs.join("server.key"),
-            "token": plan.token.unwrap_or_else(|| cloud.cloud.token()),
-        });
-        merge(&mut setup.edgecore["modules"]["edgeHub"], plan.hub);
-        cloud.apply(json!({
-            "apiVersion": "v1", "kind": "Node",
-            "metadata": {"name": NODE, "labels": {"node-role.kubernetes.io/edge": ""}}
-        }))?;
+        cloud.lead(&mut setup);
+        let hub = &mut setup.edgecore["modules"]["edgeHub"];
+        hub["tlsCaFile"] = json!(certs.join("ca/rootCA.crt"));
+        if let Some(token) = plan.token {
+            hub["token"] = json!(token);
+        }
+        merge(hub, plan.hub);
         let rig = setup.start()?;
         let store = take_store(&rig)?;
         let place = Self { rig, cloud, store };

@@ -4,6 +4,7 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result};
+use edgecore_tests::rig::cloud::{Cloud, NODE};
 use edgecore_tests::rig::{Rig, SOON, Setup, process, wait_for, wait_until};
 use ipc_proto::lifeline::QueueBounds;
 use ipc_proto::{Content, Group, Message, Module, ModuleSet, Operation, Resource};
@@ -13,8 +14,6 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
-
-use super::place::{Cloud, NODE};
 
 /// The modules that always take part; the others are off, but those whose places a test takes.
 const PRESENT: [Module; 3] = [Module::Metamanager, Module::Edgehub, Module::Edged];
@@ -44,7 +43,7 @@ impl Node {
 
     /// Starts it as [`Self::registered`] does, and takes the places of further modules.
     pub(crate) fn registered_with(others: &[Module]) -> Result<Self> {
-        let cloud = Cloud::start(Config::default())?;
+        let cloud = Cloud::start_empty(Config::default())?;
         let rig = setup(&cloud, others)?.start()?;
         let handle = thread()?;
         let enabled: ModuleSet = PRESENT.iter().chain(others).copied().collect();
@@ -175,17 +174,12 @@ fn setup(cloud: &Cloud, others: &[Module]) -> Result<Setup> {
         let modules = json!({module.name(): {"enabled": enabled, "user": own}});
         setup = setup.with(json!({"modules": modules, "restart": {"stableAfter": "1ms"}}));
     }
-    let (certs, data) = (setup.folder.path().join("certs"), setup.folder.path().join("data"));
+    let data = setup.folder.path().join("data");
     setup.edgecore["database"] = json!({"dataSource": data.join("edgecore.db")});
-    setup.edgecore["modules"]["edgeHub"] = json!({
-        "httpServer": format!("https://{}", cloud.cloud.https()),
-        "websocket": {"enable": true, "server": cloud.cloud.hub().to_string()},
-        "tlsCaFile": certs.join("ca/rootCA.crt"),
-        "tlsCertFile": certs.join("server.crt"),
-        "tlsPrivateKeyFile": certs.join("server.key"),
-        "token": cloud.cloud.token(),
-        "messageQPS": 10_000, "messageBurst": 10_000,
-    });
+    cloud.lead(&mut setup);
+    let hub = &mut setup.edgecore["modules"]["edgeHub"];
+    hub["messageQPS"] = json!(10_000);
+    hub["messageBurst"] = json!(10_000);
     Ok(setup)
 }
 
