@@ -91,7 +91,7 @@ fn the_bytes_of_lifeline_records_are_pinned() {
     let record = |record: &ToModule| hex(&lifeline::encode(record).unwrap());
     assert_eq!(
         record(&ToModule::Start(Box::new(start))),
-        "01000201016e022f72027b7d0800000000000000000000d00f0102010102000100000000800880808002"
+        "01000201016e022f72027b7d0800000000000000000000d00f010201010200010000000000800880808002"
     );
     assert_eq!(record(&ToModule::Drain), "0101");
     assert_eq!(record(&ToModule::Fault(Fault::CloseStdout)), "010209");
