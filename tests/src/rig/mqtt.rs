@@ -64,10 +64,10 @@ impl Link {
     pub fn connect(port: u16, client: &str) -> Result<Self> {
         let mut link = Self::on(TcpStream::connect(("127.0.0.1", port))?)?;
         link.send(&Packet::Connect(Box::new(Connect { clean: true, ..connect(client) })))?;
-        match link.next()? {
-            Packet::Connack(connack) if connack.reason == Reason::SUCCESS => Ok(link),
-            other => bail!("expected CONNACK, got {other:?}"),
-        }
+        let first = link.next()?;
+        let is_in = matches!(&first, Packet::Connack(it) if it.reason == Reason::SUCCESS);
+        ensure!(is_in, "expected CONNACK, got {first:?}");
+        Ok(link)
     }
 
     fn on(stream: TcpStream) -> Result<Self> {
@@ -113,14 +113,15 @@ impl Link {
     /// When none comes soon.
     pub fn next_message(&mut self) -> Result<Publish> {
         loop {
-            match self.next()? {
-                Packet::Publish(message) => return Ok(message),
-                Packet::Subscribe { id, filters, .. } => {
-                    let reasons = vec![Reason(1); filters.len()];
-                    self.send(&Packet::Suback { id, reasons })?;
-                }
-                Packet::Pingreq => self.send(&Packet::Pingresp)?,
-                other => bail!("unexpected {other:?}"),
+            let packet = self.next()?;
+            if let Packet::Publish(message) = packet {
+                return Ok(message);
+            } else if let Packet::Subscribe { id, filters, .. } = packet {
+                let reasons = vec![Reason(1); filters.len()];
+                self.send(&Packet::Suback { id, reasons })?;
+            } else {
+                ensure!(packet == Packet::Pingreq, "unexpected {packet:?}");
+                self.send(&Packet::Pingresp)?;
             }
         }
     }
