@@ -21,14 +21,30 @@ impl Core {
         out: &mut Vec<Effect>,
     ) {
         match (tag, result) {
-            (Tag::Asked(id), result) => match (self.asked.remove(&id), result) {
-                (Some(asked), Ok((reply, receipt))) => Self::answered(asked, &reply, receipt, out),
-                (Some(asked), Err(silence)) => {
-                    Self::without_cloud(asked, &silence.into_reason(), out);
+            (Tag::Asked(id), result) => {
+                let Some(asked) = self.asked.remove(&id) else {
+                    if let Ok((reply, receipt)) = result {
+                        keep_late(&reply, receipt, out);
+                    }
+                    return;
+                };
+                let others = asked.object().cloned().map(|name| self.take_queries(&name));
+                let others = others.unwrap_or_default();
+                match result {
+                    Ok((reply, receipt)) => {
+                        for other in others {
+                            Self::answered(other, &reply, None, out);
+                        }
+                        Self::answered(asked, &reply, Some(receipt), out);
+                    }
+                    Err(silence) => {
+                        let reason = silence.into_reason();
+                        for asked in others.into_iter().chain([asked]) {
+                            Self::without_cloud(asked, &reason, out);
+                        }
+                    }
                 }
-                (None, Ok((reply, receipt))) => keep_late(&reply, receipt, out),
-                (None, Err(_)) => {}
-            },
+            }
             (Tag::Parcel(sequence), Ok((reply, receipt))) => {
                 self.parcel_answered(sequence, &reply, receipt, out);
             }
@@ -42,8 +58,8 @@ impl Core {
     }
 
     /// Takes the cloud's answer to a module's request. The module has it at once: it must not wait
-    /// for a disk that is full.
-    fn answered(asked: Asked, reply: &Message, of_reply: Receipt, out: &mut Vec<Effect>) {
+    /// for a disk that is full. What is to be kept is kept once, with the answer's own receipt.
+    fn answered(asked: Asked, reply: &Message, of_reply: Option<Receipt>, out: &mut Vec<Effect>) {
         let Asked { receipt, request, keep, question } = asked;
         let content = reply.content.clone();
         let change = match Reply::read(content.raw()) {
@@ -53,14 +69,16 @@ impl Core {
                 let Some(question) = question else { return };
                 let stage = Stage::Instead(content);
                 query::ask(Query { receipt, request, question, stage }, out);
-                out.push(Effect::Settle(of_reply));
+                out.extend(of_reply.map(Effect::Settle));
                 return;
             }
             Reply::Other => keep.text(&content),
             Reply::NotFound | Reply::Failed => None,
         };
         out.push(Effect::Respond(receipt, content));
-        keep_and_settle(change, of_reply, out);
+        if let Some(of_reply) = of_reply {
+            keep_and_settle(change, of_reply, out);
+        }
     }
 
     /// Takes the cloud's answer to a parcel, which is with that at its end.

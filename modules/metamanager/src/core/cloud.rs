@@ -4,6 +4,7 @@
 use ipc_proto::{Kind, Message, Module, Resource, Source};
 
 use super::object::{self, Head, Name};
+use super::query::is_wrapped;
 use super::{Core, Effect, Now, Receipt, Tag, Then, Wish, unsupported};
 use crate::row::Change;
 
@@ -16,7 +17,10 @@ impl Core {
         out: &mut Vec<Effect>,
     ) {
         match Wish::of(&message) {
-            Wish::Insert | Wish::Update => store(&message, receipt, out),
+            Wish::Insert | Wish::Update => {
+                self.answer_with(&message, out);
+                store(&message, receipt, out);
+            }
             Wish::Delete => delete(&message, receipt, out),
             Wish::Connect if message.route.resource == Resource::Connection => {
                 self.on_notice(now, &message, receipt, out);
@@ -25,6 +29,16 @@ impl Core {
             Wish::Connect | Wish::Patch | Wish::Query | Wish::Upload | Wish::Unsupported => {
                 out.push(Effect::Refuse(receipt, unsupported(&message)));
             }
+        }
+    }
+
+    /// Answers the queries of an object with what the cloud says of it now: its answer, if it was on
+    /// its way, was put aside for this.
+    fn answer_with(&mut self, message: &Message, out: &mut Vec<Effect>) {
+        let resource = &message.route.resource;
+        let Some(name) = Name::of(resource).filter(|_| !is_wrapped(resource)) else { return };
+        for asked in self.take_queries(&name) {
+            out.push(Effect::Respond(asked.receipt, message.content.clone()));
         }
     }
 

@@ -164,11 +164,18 @@ impl Core {
             Self::without_cloud(asked, NOT_LINKED, out);
             return;
         }
-        out.push(Effect::Request(Module::Edgehub, request, Tag::Asked(id.clone())));
+        if !self.asked.values().any(|earlier| earlier.asks_the_same_as(&asked)) {
+            out.push(Effect::Request(Module::Edgehub, request, Tag::Asked(id.clone())));
+        }
         if let Some(earlier) = self.asked.insert(id, asked) {
             // The same request came again over a new connection: only the new one can be answered.
             out.push(Effect::Settle(earlier.receipt));
         }
+    }
+
+    /// Takes out the queries of an object that wait for the cloud.
+    pub(super) fn take_queries(&mut self, name: &Name) -> Vec<Asked> {
+        self.asked.extract_if(|_, asked| asked.object() == Some(name)).map(|(_, it)| it).collect()
     }
 
     /// Answers a request that the cloud did not answer.
@@ -251,12 +258,29 @@ impl Core {
     }
 }
 
+impl Asked {
+    /// Returns the object that is asked for, if that is all that is asked.
+    ///
+    /// An object is asked for once at a time: of the answers that the cloud has not had confirmed
+    /// yet it keeps the latest of each object alone, so that every other would never come.
+    pub(super) fn object(&self) -> Option<&Name> {
+        match (&self.keep, &self.question) {
+            (Keep::Object(name), Some(_)) => Some(name),
+            (Keep::Object(_) | Keep::Token(_) | Keep::Ca | Keep::Nothing, _) => None,
+        }
+    }
+
+    fn asks_the_same_as(&self, other: &Self) -> bool {
+        self.object().is_some() && self.object() == other.object()
+    }
+}
+
 pub(super) fn ask(query: Query, out: &mut Vec<Effect>) {
     out.push(Effect::Ask(query.question.clone(), Then::Query(Box::new(query))));
 }
 
 /// Tells whether the cloud puts the objects of a type into an envelope when it is asked for them.
-fn is_wrapped(resource: &Resource) -> bool {
+pub(super) fn is_wrapped(resource: &Resource) -> bool {
     matches!(resource.kind(), Some(Kind::Lease | Kind::CertificateSigningRequest))
 }
 

@@ -32,6 +32,36 @@ fn a_config_map_is_asked_of_the_cloud_once() {
     assert_eq!(world.requests, []);
 }
 
+/// The cloud keeps the latest answer on each object alone, and a change of it puts an answer aside.
+#[test]
+fn an_object_is_asked_for_once_at_a_time_and_everybody_hears_the_answer() {
+    let query = || request("query", "ns/configmap/c", "null");
+    let mut world = World::linked();
+    let receipts = [(); 3].map(|()| world.says(Module::Edged, query()));
+    assert_eq!(world.requests.len(), 1);
+    world.cloud_answers(POD, "7");
+    for receipt in receipts {
+        assert_eq!(world.response(receipt), POD);
+    }
+    let receipts =
+        ["a", "b"].map(|_| world.says(Module::Edged, request("query", "ns/secret/s", "null")));
+    world.says(Module::Edgehub, pushed("update", "ns/secret/s", 5, POD));
+    for receipt in receipts {
+        assert_eq!(world.response(receipt), POD);
+    }
+    let (_, tag) = world.asked(Module::Edgehub);
+    world.replied(tag, Err(Silence::Unknown("no answer".to_owned())));
+    // Without an answer nobody waits on.
+    let volume = || request("query", "null/persistentvolume/v", "null");
+    let receipts = [(); 2].map(|()| world.says(Module::Edged, volume()));
+    let (_, tag) = world.asked(Module::Edgehub);
+    assert_eq!(world.requests, []);
+    world.replied(tag, Err(Silence::Unknown("no answer".to_owned())));
+    for receipt in receipts {
+        assert!(world.failure(receipt).contains("no answer"));
+    }
+}
+
 #[test]
 fn errors_are_passed_on_and_never_stored() {
     for error in [NOT_FOUND, "{}", r#"{"ErrStatus":{"reason":"Forbidden"}}"#, "null", "[]"] {
