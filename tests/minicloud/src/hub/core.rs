@@ -232,7 +232,8 @@ impl Hub {
         }
     }
 
-    /// Tells whether something about an object, other than an answer, is on its way to a node.
+    /// Tells whether something about an object, other than an answer that was sent, is on its way to
+    /// a node.
     #[must_use]
     pub fn is_queued(&self, node: &str, uid: &str) -> bool {
         let session = self.session_of(node).and_then(|id| self.sessions.get(&id));
@@ -304,7 +305,10 @@ impl Hub {
                 session.flight = Some(flight);
             }
             Some(flight) => {
-                self.enqueue(id, flight.item);
+                // What took its place meanwhile is newer.
+                if session.waiting.find(&flight.item.subject.uid).is_none() {
+                    self.enqueue(id, flight.item);
+                }
                 self.advance(now, id, out);
             }
             None => {}

@@ -24,8 +24,9 @@ impl Reliable {
     }
 }
 
-/// A queue in order of arrival. Answers have places of their own, because each has somebody who
-/// waits for it; of the other messages each object has one.
+/// A queue in order of arrival, with one place for each object. An answer takes its object's place
+/// whatever stands there, so that of two answers on one object the earlier is never sent; nor is
+/// one that a newer state of its object overtakes. So it is in the real cloud.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     next: u64,
@@ -40,25 +41,21 @@ impl Queue {
         self.items.len()
     }
 
-    /// Returns the message of an object that is no answer.
+    /// Returns the message of an object.
     pub(super) fn find(&self, uid: &str) -> Option<&Reliable> {
         self.places.get(uid).and_then(|place| self.items.get(place))
     }
 
-    /// Adds a message at the end, or in the place of one of the same object that is less far.
+    /// Adds a message at the end, or in the place of the one of the same object.
     pub(super) fn push(&mut self, item: Reliable) {
-        if item.subject.answer {
-            self.append(item);
-        } else if let Some(place) = self.places.get(&item.subject.uid) {
+        let uid = item.subject.uid.clone();
+        if let Some(place) = self.places.get(&uid) {
             let waits = self.items.get(place);
-            if waits.is_none_or(|waits| waits.rank() < item.rank()) {
+            if item.subject.answer || waits.is_none_or(|waits| waits.rank() < item.rank()) {
                 self.items.insert(*place, item);
             }
-        } else {
-            let uid = item.subject.uid.clone();
-            if let Some(place) = self.append(item) {
-                self.places.insert(uid, place);
-            }
+        } else if let Some(place) = self.append(item) {
+            self.places.insert(uid, place);
         }
     }
 
@@ -75,9 +72,7 @@ impl Queue {
     /// Takes the oldest message.
     pub(super) fn pop(&mut self) -> Option<Reliable> {
         let (_, item) = self.items.pop_first()?;
-        if !item.subject.answer {
-            self.places.remove(&item.subject.uid);
-        }
+        self.places.remove(&item.subject.uid);
         Some(item)
     }
 }

@@ -94,6 +94,38 @@ fn a_newer_session_replaces_and_silence_closes() {
 }
 
 #[test]
+fn of_what_waits_about_an_object_only_the_latest_is_sent() {
+    let map = |id: u64, uid: u64, version: u64| {
+        let mut map = pod(id, uid, version, Stage::Live);
+        let scope = Scope::Namespace("default".into());
+        map.route.resource = Resource::object(scope, Kind::ConfigMap, &format!("m{uid}"));
+        map
+    };
+    let answer = |id: u64, uid: u64| {
+        let mut answer = map(id, uid, 10);
+        answer.route.operation = Operation::Response;
+        answer
+    };
+    let mut hub = hub();
+    let session = SessionId(1);
+    step(&mut hub, |hub, out| {
+        hub.connect(at(0), session, EDGE, out);
+        hub.send(at(0), EDGE, pod(0, 9, 1, Stage::Live), out);
+        hub.send(at(0), EDGE, answer(1, 1), out);
+        hub.send(at(0), EDGE, answer(2, 1), out);
+        hub.send(at(0), EDGE, answer(3, 2), out);
+        hub.send(at(0), EDGE, map(4, 2, 11), out);
+    });
+    let ack = |hub: &mut Hub, id: &str| {
+        let id = MessageId::parse(id);
+        step(hub, |hub, out| hub.ack(at(1), session, &id, out))
+    };
+    assert_eq!(ack(&mut hub, "m0"), ["m2"]);
+    assert_eq!(ack(&mut hub, "m2"), ["m4"]);
+    assert!(ack(&mut hub, "m4").is_empty());
+}
+
+#[test]
 fn deletions_win_and_old_versions_stay_behind() {
     let mut hub = hub();
     let session = SessionId(1);
