@@ -27,8 +27,8 @@ use crate::mappers::{Call, Mappers};
 use crate::payload::{Base, Change, Delta, Document, MsgTwin, MsgTwins, Refusal, Twins};
 use crate::twin::{Merged, Origin, Twin};
 use crate::value;
-use report::Reports;
 pub(crate) use report::Sent;
+use report::{Reports, Telling};
 
 /// The greatest number of properties of a device: ten times what a real one has.
 pub(crate) const MAX_TWINS: usize = 1024;
@@ -93,6 +93,8 @@ pub(crate) enum Effect {
 struct Entry {
     device: Device,
     storing: Storing,
+    /// What the cloud is to be told of what is stored, where more is being stored already.
+    ready: Option<Telling>,
     /// Whether only a membership message has told of it so far.
     only_member: bool,
 }
@@ -102,8 +104,14 @@ struct Entry {
 enum Storing {
     #[default]
     Done,
-    /// Under way; the second part waits for the rows after them.
-    Flying(Vec<Effect>, Option<Vec<Effect>>),
+    /// Under way.
+    Flying {
+        then: Vec<Effect>,
+        /// Waits for the rows after them.
+        next: Option<Vec<Effect>>,
+        /// What the cloud is to be told when they are stored.
+        telling: Option<Telling>,
+    },
     /// To be tried again.
     Failed(Vec<Effect>),
 }
@@ -240,20 +248,22 @@ impl Core {
             out.append(&mut then);
             self.reports.tell(id);
         } else {
-            self.store(id, then, out);
+            self.store(now, id, then, out);
         }
         Ok(())
     }
 
     /// Stores a device's rows; `then` follows when they are stored.
-    fn store(&mut self, id: &str, mut then: Vec<Effect>, out: &mut Vec<Effect>) {
+    fn store(&mut self, now: Now, id: &str, mut then: Vec<Effect>, out: &mut Vec<Effect>) {
+        let base = self.base(now);
         let Some(entry) = self.devices.get_mut(id) else { return out.append(&mut then) };
         match &mut entry.storing {
             Storing::Done => {
-                entry.storing = Storing::Flying(then, None);
+                let telling = (!self.reports.is_busy(id)).then(|| Telling::of(&entry.device, base));
+                entry.storing = Storing::Flying { then, next: None, telling: telling.flatten() };
                 out.push(Effect::Store(Box::new(entry.device.rows(id))));
             }
-            Storing::Flying(_, next) => next.get_or_insert_default().append(&mut then),
+            Storing::Flying { next, .. } => next.get_or_insert_default().append(&mut then),
             Storing::Failed(all) => all.append(&mut then),
         }
     }
@@ -261,7 +271,9 @@ impl Core {
     /// Notes that a device's rows are stored, or are not.
     pub(crate) fn on_stored(&mut self, now: Now, id: &str, ok: bool, out: &mut Vec<Effect>) {
         let Some(entry) = self.devices.get_mut(id) else { return };
-        let Storing::Flying(mut then, next) = std::mem::take(&mut entry.storing) else { return };
+        let Storing::Flying { mut then, next, telling } = std::mem::take(&mut entry.storing) else {
+            return;
+        };
         if !ok {
             then.extend(next.into_iter().flatten());
             entry.storing = Storing::Failed(then);
@@ -269,8 +281,9 @@ impl Core {
             return;
         }
         out.append(&mut then);
+        entry.ready = telling.filter(|_| next.is_some());
         if let Some(next) = next {
-            self.store(id, next, out);
+            self.store(now, id, next, out);
         }
         self.reports.tell(id);
     }
@@ -296,7 +309,8 @@ impl Core {
     fn store_again(&mut self, out: &mut Vec<Effect>) {
         for (id, entry) in &mut self.devices {
             if let Storing::Failed(then) = &mut entry.storing {
-                entry.storing = Storing::Flying(std::mem::take(then), None);
+                let then = std::mem::take(then);
+                entry.storing = Storing::Flying { then, next: None, telling: None };
                 out.push(Effect::Store(Box::new(entry.device.rows(id))));
             }
         }

@@ -1,19 +1,19 @@
 //! The gRPC between the edge and mappers, over Unix sockets (WIRE.md §7.6).
 //!
 //! The server hands each call to the module's main loop and answers with what that says: a report is
-//! answered when it is stored. The number of connections and of calls on each is bounded, so a
-//! mapper that floods waits for itself.
+//! answered when it is stored. The number of connections of one process and of calls on each is
+//! bounded, so a mapper that floods waits for itself.
 
 pub(crate) mod client;
 pub(crate) mod words;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -21,8 +21,9 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
-use tokio::net::UnixListener;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::codegen::http;
 use tonic::server::{Grpc, UnaryService};
@@ -37,6 +38,9 @@ const NAME: &str = "dmi.sock";
 
 /// Connections at a time: one for each mapper, and as many again for mappers that come back.
 const CONNECTIONS: usize = 128;
+
+/// Connections of one process at a time; further ones are closed.
+const OF_ONE: usize = 8;
 
 /// Calls at a time on one connection.
 const CALLS: u32 = 16;
@@ -69,23 +73,45 @@ pub(crate) fn socket_path(configured: &str) -> PathBuf {
 /// Makes the socket, in place of one that a former life has left. To be called inside a runtime.
 ///
 /// # Errors
-/// When the folder does not take it.
-pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
+/// When the folder does not take it: why, and what can be done.
+pub(crate) fn listen(path: &Path) -> Result<UnixListener, String> {
+    let made = match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => UnixListener::bind(path),
+    };
+    let opened = made.and_then(|listener| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        Ok(listener)
+    });
+    opened.map_err(|error| {
+        let path = path.display();
+        if error.kind() != io::ErrorKind::PermissionDenied {
+            return format!("cannot listen on {path}: {error}");
+        }
+        format!(
+            "no permission to make {path}: name a folder of devicetwin's user \
+             (deviceTwin.dmiSockPath; 'edgectl sandbox' shows the user), or run devicetwin as the \
+             folder's owner (modules.devicetwin.user of supervisor.yaml)"
+        )
+    })
 }
 
 /// Serves mappers for ever.
 pub(crate) async fn serve(listener: UnixListener, asks: mpsc::Sender<Ask>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open = JoinSet::new();
+    let mut by_process = BTreeMap::<Option<i32>, usize>::new();
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept(), if open.len() < CONNECTIONS => accepted,
+            Some(ended) = open.join_next() => {
+                if let Some(count) = ended.ok().and_then(|process| by_process.get_mut(&process)) {
+                    *count -= 1;
+                }
+                by_process.retain(|_, count| *count > 0);
+                continue;
+            }
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a mapper");
@@ -93,20 +119,31 @@ pub(crate) async fn serve(listener: UnixListener, asks: mpsc::Sender<Ask>) {
                 continue;
             }
         };
+        let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let count = by_process.entry(process).or_default();
+        if *count >= OF_ONE {
+            tracing::warn!(?process, "a mapper has {OF_ONE} connections already, expected one");
+            continue;
+        }
+        *count += 1;
         let asks = asks.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request| answer(asks.clone(), request));
-            let connection = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .keep_alive_interval(Duration::from_secs(30))
-                .max_concurrent_streams(CALLS)
-                .max_header_list_size(16 * 1024)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a mapper's connection ended");
-            }
-            drop(permit);
+        open.spawn(async move {
+            connection(stream, asks).await;
+            process
         });
+    }
+}
+
+async fn connection(stream: UnixStream, asks: mpsc::Sender<Ask>) {
+    let service = service_fn(move |request| answer(asks.clone(), request));
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(30))
+        .max_concurrent_streams(CALLS)
+        .max_header_list_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a mapper's connection ended");
     }
 }
 

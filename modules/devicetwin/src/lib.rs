@@ -13,6 +13,7 @@ mod model;
 mod payload;
 mod report;
 mod shell;
+pub mod trial;
 mod twin;
 mod value;
 
@@ -38,8 +39,7 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let mut shell = Shell::new(context.node(), context.peers());
     match dmi::listen(&config.socket) {
         Ok(listener) => drop(tokio::spawn(dmi::serve(listener, asks_sender.clone()))),
-        Err(error) => {
-            let reason = format!("cannot listen on {}: {error}", config.socket.display());
+        Err(reason) => {
             warn!("no mapper can come: {reason}");
             shell.no_mappers(reason);
         }

@@ -2,7 +2,9 @@
 //!
 //! What a mapper is to be told is kept by object, so that a mapper that hangs has at most one line
 //! for each object waiting, and hears of the latest state alone. One call to a mapper is under way
-//! at a time. A mapper that was out of reach is told everything again.
+//! at a time. A mapper that was out of reach is told everything again. One that has nothing to be
+//! told is asked for one of its devices now and then: so a dead one is noticed, and one that has
+//! forgotten a device hears of it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,6 +22,9 @@ const MAX_MAPPERS: usize = 64;
 
 /// How long a mapper that does not answer is left alone, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// How long a mapper that answers is left alone before it is asked for one of its devices.
+const PROBE: Duration = Duration::from_secs(30);
 
 /// One call to a mapper.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +46,7 @@ pub(crate) enum What {
     RegisterDevice(Box<w::Device>),
     UpdateDevice(Box<w::Device>),
     RemoveDevice(w::NameRequest),
+    GetDevice(w::NameRequest),
 }
 
 /// An object that a mapper has to be told of. Models come before the devices that need them.
@@ -55,6 +61,8 @@ enum News {
     Created,
     Changed,
     Gone,
+    /// None: whether it still knows the object.
+    Asked,
 }
 
 /// A mapper as it is kept in the store, in the Go edgecore's form.
@@ -84,6 +92,9 @@ pub(crate) struct Mapper {
     calling: Option<(Subject, News)>,
     retry: Option<Instant>,
     pause: Duration,
+    /// When it is asked for a device, and for which one it was asked last.
+    probe: Option<Instant>,
+    probed: Box<str>,
     /// Why the last call failed.
     pub(crate) trouble: Option<Box<str>>,
 }
@@ -161,6 +172,8 @@ impl Mappers {
             calling,
             retry: None,
             pause: PAUSE.0,
+            probe: None,
+            probed: Box::default(),
             trouble: None,
         };
         self.by_protocol.insert(protocol.clone(), mapper);
@@ -271,11 +284,9 @@ impl Mappers {
 
     /// Returns when [`Mappers::pump`] is next due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.by_protocol
-            .values()
-            .filter(|mapper| !mapper.todo.is_empty())
-            .filter_map(|it| it.retry)
-            .min()
+        let idle = self.by_protocol.values().filter(|mapper| mapper.calling.is_none());
+        let due = idle.filter_map(|it| if it.todo.is_empty() { it.probe } else { it.retry });
+        due.min()
     }
 
     /// Lets out one call to each mapper that can take one.
@@ -289,6 +300,7 @@ impl Mappers {
                 let what = what(about, *news, &self.devices, &self.models)?;
                 Some((about.clone(), *news, what))
             });
+            let next = next.or_else(|| mapper.ask(now, protocol, &self.devices));
             let Some((about, news, what)) = next else { continue };
             mapper.todo.remove(&about);
             mapper.calling = Some((about.clone(), news));
@@ -313,17 +325,26 @@ impl Mappers {
     pub(crate) fn called(&mut self, now: Instant, protocol: &str, result: Result<(), CallError>) {
         let Some(mapper) = self.by_protocol.get_mut(protocol) else { return };
         let Some((about, news)) = mapper.calling.take() else { return };
+        mapper.probe = Some(now + PROBE);
         match result {
             Ok(()) => {
                 mapper.pause = PAUSE.0;
                 mapper.trouble = None;
+            }
+            // A mapper that cannot be asked is there all the same.
+            Err(CallError::Unsupported) => mapper.trouble = None,
+            Err(CallError::Refused(_)) if news == News::Asked => {
+                mapper.trouble = None;
+                mapper.todo.entry(about).or_insert(News::Created);
             }
             Err(CallError::Refused(reason)) => {
                 mapper.pause = PAUSE.0;
                 mapper.trouble = Some(reason.into());
             }
             Err(CallError::Unreachable(reason)) => {
-                mapper.todo.entry(about).or_insert(news);
+                if news != News::Asked {
+                    mapper.todo.entry(about).or_insert(news);
+                }
                 mapper.trouble = Some(reason.into());
                 mapper.retry = Some(now + mapper.pause);
                 mapper.pause = (mapper.pause * 2).min(PAUSE.1);
@@ -333,11 +354,39 @@ impl Mappers {
     }
 }
 
+impl Mapper {
+    /// Asks for the next device of the mapper's when that is due.
+    fn ask(
+        &mut self,
+        now: Instant,
+        protocol: &str,
+        devices: &BTreeMap<Box<str>, Object>,
+    ) -> Option<(Subject, News, Result<What, String>)> {
+        if *self.probe.get_or_insert(now + PROBE) > now {
+            return None;
+        }
+        self.probe = Some(now + PROBE);
+        let own = || devices.values().filter(|object| *object.protocol == *protocol);
+        let next = own().find(|object| object.id > self.probed).or_else(|| own().next())?;
+        self.probed = next.id.clone();
+        let about = Subject::Device(next.id.clone());
+        Some((about, News::Asked, Ok(What::GetDevice(named(&next.id)))))
+    }
+}
+
+/// Names an object as mappers do.
+fn named(id: &str) -> w::NameRequest {
+    let (namespace, name) = id.split_once('/').unwrap_or_default();
+    w::NameRequest { name: name.to_owned(), namespace: namespace.to_owned() }
+}
+
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CallError {
     /// The mapper says so.
     Refused(String),
+    /// The mapper does not have this method.
+    Unsupported,
     /// There is no answer.
     Unreachable(String),
 }
@@ -350,13 +399,9 @@ fn what(
     devices: &BTreeMap<Box<str>, Object>,
     models: &BTreeMap<Box<str>, Object>,
 ) -> Option<Result<What, String>> {
-    let gone = |id: &str| {
-        let (namespace, name) = id.split_once('/').unwrap_or_default();
-        w::NameRequest { name: name.to_owned(), namespace: namespace.to_owned() }
-    };
     match (about, news) {
-        (Subject::Model(id), News::Gone) => Some(Ok(What::RemoveModel(gone(id)))),
-        (Subject::Device(id), News::Gone) => Some(Ok(What::RemoveDevice(gone(id)))),
+        (Subject::Model(id), News::Gone) => Some(Ok(What::RemoveModel(named(id)))),
+        (Subject::Device(id), News::Gone) => Some(Ok(What::RemoveDevice(named(id)))),
         (Subject::Model(id), news) => {
             let model = model::model(models.get(id)?).map(Box::new);
             let is_new = news == News::Created;
@@ -371,3 +416,6 @@ fn what(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,21 +34,32 @@ struct MapperReport {
 impl Report {
     /// Makes the report; `trouble` says why there is no socket for mappers.
     pub(crate) fn new(core: &Core, trouble: Option<&String>, unpublished: u64) -> Self {
-        let short = |text: &str| text.chars().take(128).collect::<String>();
         let mappers = core.mappers.by_protocol.iter().take(MAX_MAPPERS);
         let mappers = mappers.map(|(protocol, mapper)| MapperReport {
-            name: short(&mapper.info.name),
-            protocol: short(protocol),
+            name: short(&mapper.info.name, 64),
+            protocol: short(protocol, 64),
             state: if mapper.trouble.is_some() { "trouble" } else { "ok" },
-            reason: mapper.trouble.as_deref().map(short),
+            reason: mapper.trouble.as_deref().map(|reason| short(reason, 224)),
         });
         Self {
             devices: core.len(),
             unconfirmed: core.untold(),
             mappers: mappers.collect(),
-            mapper_socket: trouble.cloned(),
+            mapper_socket: trouble.map(|reason| short(reason, 256)),
             unpublished,
-            bad_input: core.counts.clone(),
+            bad_input: Counts { last: short(&core.counts.last, 256).into(), ..core.counts },
         }
     }
+}
+
+/// Shortens what mappers say of themselves to letters that are one byte each also in JSON: the
+/// report has to fit whatever they say.
+fn short(text: &str, length: usize) -> String {
+    let plain = |letter: char| letter == ' ' || letter.is_ascii_graphic() && letter != '\\';
+    let letter = |letter: char| match letter {
+        '"' => '\'',
+        letter if plain(letter) => letter,
+        _ => '?',
+    };
+    text.chars().take(length).map(letter).collect()
 }

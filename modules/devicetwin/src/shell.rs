@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use crate::core::{Core, Effect, Now, Receipt, Refused, Sent};
 use crate::device::Rows;
-use crate::dmi::{Ask, client};
+use crate::dmi::{Ask, client, words as w};
 use crate::mappers::{CallError, Info};
 use crate::report::Report;
 
@@ -47,8 +47,11 @@ pub(crate) enum Errand {
     Called(Box<str>, Result<(), CallError>),
     /// All rows of the twin tables, and all mappers.
     Loaded(Option<(Content, Content)>),
-    Kept,
+    /// A mapper's row; what it is answered waits for that.
+    Kept(Registered, Box<w::MapperRegisterResponse>, bool),
 }
+
+type Registered = oneshot::Sender<Result<w::MapperRegisterResponse, Refused>>;
 
 pub(crate) struct Shell {
     core: Core,
@@ -280,20 +283,16 @@ impl Shell {
                 self.with(|core, now, out| core.on_state(now, &state, receipt, out));
             }
             Ask::Register(request, answer) => {
-                let result = self.core.mappers.register(request).map_err(Refused::bad);
-                let result = result.map(|(response, info)| {
-                    self.keep_mapper(&info);
-                    response
-                });
-                if answer.send(result).is_err() {
-                    debug!("a mapper went away while it registered");
+                match self.core.mappers.register(request) {
+                    Ok((response, info)) => self.keep_mapper(&info, answer, response),
+                    Err(reason) => registered(answer, Err(Refused::bad(reason))),
                 }
                 self.with(|core, now, out| core.pump(now, out));
             }
         }
     }
 
-    fn keep_mapper(&mut self, info: &Info) {
+    fn keep_mapper(&mut self, info: &Info, answer: Registered, said: w::MapperRegisterResponse) {
         let resource = Resource::Object {
             scope: Scope::Cluster,
             kind: Kind::DeviceMapper,
@@ -301,7 +300,9 @@ impl Shell {
         };
         match Content::encode(info) {
             Ok(content) => {
-                self.store(resource, Group::Resource, Operation::Update, content, |_| Errand::Kept);
+                let said = Box::new(said);
+                let ended = move |ok| Errand::Kept(answer, said, ok);
+                self.store(resource, Group::Resource, Operation::Update, content, ended);
             }
             Err(error) => warn!(%error, "a mapper cannot be kept"),
         }
@@ -340,7 +341,11 @@ impl Shell {
                 core.mappers.called(now.at, &protocol, result);
                 core.pump(now, out);
             }),
-            Errand::Kept => {}
+            Errand::Kept(answer, said, true) => registered(answer, Ok(*said)),
+            Errand::Kept(answer, ..) => {
+                let reason = "the store does not take the mapper: try again".to_owned();
+                registered(answer, Err(Refused { code: 500, reason }));
+            }
         }
     }
 
@@ -437,6 +442,13 @@ impl Shell {
             let reply = reply.inspect_err(|error| debug!(%id, "no word of the cloud: {error}"));
             Errand::Reported(id, sent, reply.map(Delivery::settle).is_ok())
         });
+    }
+}
+
+/// Answers a mapper that registered.
+fn registered(answer: Registered, result: Result<w::MapperRegisterResponse, Refused>) {
+    if answer.send(result).is_err() {
+        debug!("a mapper went away while it registered");
     }
 }
 

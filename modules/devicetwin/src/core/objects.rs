@@ -93,7 +93,7 @@ impl Core {
             if member.id.is_empty() {
                 self.counts.bad_object("a member has no id");
             } else if !self.devices.contains_key(&member.id) {
-                self.add(&member.id, &member.name, &member.description, true, out);
+                self.add(now, member, true, out);
             }
         }
         for member in membership.removed_devices.iter().flatten() {
@@ -115,19 +115,20 @@ impl Core {
                 }
             }
             None => {
-                self.add(&object.id, object.name(), "", false, out);
                 let member = Device::new(object.name(), "").member(&object.id);
+                self.add(now, &member, false, out);
                 self.tell_membership(now, Some(vec![member]), None, out);
             }
         }
         self.mappers.put_device(object);
     }
 
-    fn add(&mut self, id: &str, name: &str, about: &str, only_member: bool, out: &mut Vec<Effect>) {
+    fn add(&mut self, now: Now, member: &Member, only_member: bool, out: &mut Vec<Effect>) {
+        let id = &member.id;
         self.removed.remove(id);
-        let device = Device::new(name, about);
-        self.devices.insert(id.into(), Entry { device, only_member, ..Entry::default() });
-        self.store(id, Vec::new(), out);
+        let device = Device::new(&member.name, &member.description);
+        self.devices.insert(id.clone(), Entry { device, only_member, ..Entry::default() });
+        self.store(now, id, Vec::new(), out);
     }
 
     fn remove_device(&mut self, now: Now, id: &str, tell: bool, out: &mut Vec<Effect>) {
@@ -136,7 +137,7 @@ impl Core {
         // Who waits for rows that nobody needs any more need not wait.
         let waiting = match std::mem::take(&mut entry.storing) {
             super::Storing::Done => Vec::new(),
-            super::Storing::Flying(then, next) => {
+            super::Storing::Flying { then, next, .. } => {
                 then.into_iter().chain(next.into_iter().flatten()).collect()
             }
             super::Storing::Failed(then) => then,

@@ -1,12 +1,14 @@
-//! Reports to the cloud: the latest of each property until the cloud has confirmed it.
+//! Reports to the cloud: the latest of each property until the cloud has confirmed it. Only what is
+//! stored is told.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use ipc_proto::Content;
 
-use super::{Core, Effect, Now};
-use crate::payload::{DeviceState, MsgTwins, StateResult, Twins};
+use super::{Core, Effect, Entry, Now, Storing};
+use crate::device::Device;
+use crate::payload::{Base, DeviceState, MsgTwins, StateResult, Twins};
 use crate::twin::Stamp;
 
 /// Reports under way at a time: enough to keep the cloud's rate limit busy.
@@ -35,6 +37,33 @@ impl Sent {
     }
 }
 
+/// A report: what it says, and in which words.
+#[derive(Clone, Debug)]
+pub(super) struct Telling(Sent, Content);
+
+impl Telling {
+    /// Says what the cloud does not know of a device: its properties first, then its state.
+    pub(super) fn of(device: &Device, base: Base) -> Option<Self> {
+        let untold: Vec<_> = device.untold().collect();
+        if untold.is_empty() {
+            let state = DeviceState {
+                name: &device.name,
+                state: &device.state,
+                last_online_time: &device.last_online,
+            };
+            let text = || serde_json::to_string(&StateResult { base, device: state });
+            let sent = || Sent::State(device.state.clone(), device.last_online.clone());
+            return device
+                .state_untold
+                .then(|| Self(sent(), Content::text(&text().unwrap_or_default())));
+        }
+        let said = untold.iter().map(|twin| (twin.name.clone(), Some(twin.message(true))));
+        let content = Content::encode(&Twins { base, twin: &said.collect::<MsgTwins>() });
+        let stamps = untold.iter().map(|twin| (twin.name.clone(), twin.stamp()));
+        Some(Self(Sent::Twins(stamps.collect()), content.unwrap_or(Content::NULL)))
+    }
+}
+
 /// Which devices have something to tell.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
@@ -49,10 +78,14 @@ pub(super) struct Reports {
 impl Reports {
     /// Notes that a device may have something to tell.
     pub(super) fn tell(&mut self, id: &str) {
-        let busy = self.flying.contains(id) || self.resting.contains_key(id);
-        if !busy && self.queued.insert(id.into()) {
+        if !self.is_busy(id) && self.queued.insert(id.into()) {
             self.queue.push_back(id.into());
         }
+    }
+
+    /// Tells whether a report of the device is under way, or it rests.
+    pub(super) fn is_busy(&self, id: &str) -> bool {
+        self.flying.contains(id) || self.resting.contains_key(id)
     }
 
     fn next(&mut self) -> Option<Box<str>> {
@@ -131,34 +164,17 @@ impl Core {
     pub(super) fn report(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.reports.wake(now.at);
         while let Some(id) = self.reports.next() {
-            let Some(entry) = self.devices.get(&id) else {
+            let base = self.base(now);
+            let telling = match self.devices.get_mut(&id) {
+                Some(Entry { ready: ready @ Some(_), .. }) => ready.take(),
+                Some(Entry { storing: Storing::Done, device, .. }) => Telling::of(device, base),
+                // Its turn comes when it is stored.
+                Some(_) => continue,
+                None => None,
+            };
+            let Some(Telling(sent, content)) = telling else {
                 self.reports.resting.remove(&id);
                 continue;
-            };
-            let device = &entry.device;
-            let untold: Vec<_> = device.untold().collect();
-            let base = self.base(now);
-            let (sent, content) = if untold.is_empty() {
-                if !device.state_untold {
-                    self.reports.resting.remove(&id);
-                    continue;
-                }
-                let state = DeviceState {
-                    name: &device.name,
-                    state: &device.state,
-                    last_online_time: &device.last_online,
-                };
-                let text = serde_json::to_string(&StateResult { base, device: state });
-                let content = Content::text(&text.unwrap_or_default());
-                (Sent::State(device.state.clone(), device.last_online.clone()), content)
-            } else {
-                let twin: MsgTwins = untold
-                    .iter()
-                    .map(|twin| (twin.name.clone(), Some(twin.message(true))))
-                    .collect();
-                let stamps = untold.iter().map(|twin| (twin.name.clone(), twin.stamp()));
-                let content = Content::encode(&Twins { base, twin: &twin });
-                (Sent::Twins(stamps.collect()), content.unwrap_or(Content::NULL))
             };
             self.reports.flying.insert(id.clone());
             out.push(Effect::Report(id, sent, content));

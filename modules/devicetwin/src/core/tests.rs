@@ -129,6 +129,24 @@ fn the_cloud_is_told_the_latest_until_it_has_confirmed_it_twice() {
 }
 
 #[test]
+fn the_cloud_is_told_what_is_stored_and_not_what_is_being_stored() {
+    let mut world = World::with_device();
+    world.core.on_link(world.now, true, &mut world.out);
+    world.says("twin/update", &UPDATE.replace("22", "1"));
+    assert!(world.reported().is_none());
+    world.says("twin/update", &UPDATE.replace("22", "2"));
+    world.stored(true);
+    let (first, report) = world.reported().unwrap();
+    assert_eq!(report["twin"]["temperature"]["actual"]["value"], "1");
+    world.says("twin/update", &UPDATE.replace("22", "3"));
+    world.confirm(&first, true);
+    assert!(world.reported().is_none(), "the second is not stored");
+    world.stored(true);
+    let (_, report) = world.reported().unwrap();
+    assert_eq!(report["twin"]["temperature"]["actual"]["value"], "2");
+}
+
+#[test]
 fn a_report_that_the_cloud_does_not_answer_goes_again_and_after_a_new_life_too() {
     let mut world = World::with_device();
     world.core.on_link(world.now, true, &mut world.out);

@@ -156,7 +156,7 @@ impl Core {
         let mut then = Vec::new();
         publish(id, "state/update/result", &StateResult { base, device: state }, &mut then);
         then.push(Effect::Settle(receipt));
-        self.store(id, then, out);
+        self.store(now, id, then, out);
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! Calls to mappers. Each has a connection of its own and an end in time, as mappers know it from
 //! the Go edgecore.
 
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::future::{Ready, ready};
+use std::io;
+use std::path::Path;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ use crate::mappers::{Call, CallError, What};
 /// How long connecting and the call may take together.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The longest answer: nothing of it is used.
-const MAX_ANSWER: usize = 64 * 1024;
+/// The longest answer: a device, of which nothing is used.
+const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Makes a call.
 ///
@@ -56,6 +57,9 @@ pub(crate) async fn call(call: Call) -> Result<(), CallError> {
             What::RemoveDevice(name) => {
                 ask(&socket, "/v1beta1.DeviceMapperService/RemoveDevice", name).await
             }
+            What::GetDevice(name) => {
+                ask(&socket, "/v1beta1.DeviceMapperService/GetDevice", name).await
+            }
         }
     };
     match tokio::time::timeout(PATIENCE, done).await {
@@ -73,6 +77,8 @@ fn failed(status: &Status) -> CallError {
     let code = status.code();
     if matches!(code, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) {
         CallError::Unreachable(reason)
+    } else if code == Code::Unimplemented {
+        CallError::Unsupported
     } else {
         CallError::Refused(format!("{code:?}: {reason}"))
     }
@@ -83,10 +89,11 @@ async fn ask<Q: Message + 'static>(
     path: &'static str,
     request: Q,
 ) -> Result<(), Status> {
-    let dial = Dial(socket.to_owned());
-    let channel = Endpoint::from_static("http://mapper").connect_with_connector(dial).await;
+    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, &error))?;
+    let dialled = Dialled(Some(stream));
+    let channel = Endpoint::from_static("http://mapper").connect_with_connector(dialled).await;
     let channel = channel.map_err(|error| {
-        Status::unavailable(format!("cannot connect to {}: {error:?}", socket.display()))
+        Status::unavailable(format!("{} speaks no gRPC: {error}", socket.display()))
     })?;
     let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_ANSWER);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
@@ -95,21 +102,39 @@ async fn ask<Q: Message + 'static>(
     grpc.unary(request, PathAndQuery::from_static(path), codec).await.map(drop)
 }
 
-/// Dials a mapper's socket.
-#[derive(Clone, Debug)]
-struct Dial(PathBuf);
+/// Says why a mapper's socket cannot be connected to, and what can be done.
+fn unreachable(socket: &Path, error: &io::Error) -> Status {
+    let socket = socket.display();
+    let is = |kind| error.kind() == kind;
+    Status::unavailable(if is(io::ErrorKind::PermissionDenied) {
+        format!(
+            "no permission to connect to {socket}: give the socket to devicetwin's user ('edgectl \
+             sandbox' shows it), or run devicetwin as the mapper's (modules.devicetwin.user of \
+             supervisor.yaml)"
+        )
+    } else if is(io::ErrorKind::NotFound) {
+        format!("there is no {socket}: the mapper does not run")
+    } else if is(io::ErrorKind::ConnectionRefused) {
+        format!("nobody listens on {socket}: the mapper has ended")
+    } else {
+        format!("cannot connect to {socket}: {error}")
+    })
+}
 
-impl Service<Uri> for Dial {
+/// A connection to a mapper, which the channel takes.
+#[derive(Debug)]
+struct Dialled(Option<UnixStream>);
+
+impl Service<Uri> for Dialled {
     type Response = TokioIo<UnixStream>;
     type Error = StdError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Future = Ready<Result<Self::Response, Self::Error>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let path = self.0.clone();
-        Box::pin(async move { Ok(TokioIo::new(UnixStream::connect(path).await?)) })
+        ready(self.0.take().map(TokioIo::new).ok_or_else(|| "the mapper hung up".into()))
     }
 }
