@@ -6,8 +6,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -26,7 +27,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use measure::{Figures, measure};
+use database::Database;
+pub use measure::{Figures, measure, measure_twins};
 pub use snapshot::Recovery;
 pub use trouble::Trouble;
 
@@ -68,6 +70,22 @@ impl Work {
         };
         changes.iter().map(size).sum()
     }
+}
+
+/// Reads the devices of a database that another process may be writing, or of one that nobody has
+/// open: their rows in the twin tables, and their objects, each as one JSON array.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_devices(path: &Path) -> Result<[Bytes; 2], Trouble> {
+    let database = Database::open_to_read(path)?;
+    let array = |question| match database.answer(&question)? {
+        Answer::Array(array) => Ok(array),
+        Answer::One(_) | Answer::Rows(_) | Answer::Outbox(_) => {
+            Err(Trouble::Failing(format!("{question:?} is not answered with an array")))
+        }
+    };
+    Ok([array(Question::Twins)?, array(Question::Kind("device".into()))?])
 }
 
 /// What the store tells.

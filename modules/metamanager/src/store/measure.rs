@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use super::database::Database;
 use super::{Done, Store};
-use crate::row::{Change, Mirror, Object};
+use crate::row::{Change, DeviceRows, Mirror, Object, TwinRow};
 
 /// Times of single commits, one after the other, sorted.
 #[derive(Clone, Debug)]
@@ -61,6 +61,54 @@ pub async fn measure(folder: &Path, count: usize, bytes: usize) -> anyhow::Resul
     figures.store.sort_unstable();
     figures.sqlite.sort_unstable();
     Ok(figures)
+}
+
+/// Commits `count` reports, each of all the properties of one device of `devices`, by SQLite alone
+/// to a database in `folder` that has all of them, and returns the time that each took.
+///
+/// # Errors
+/// When the database cannot be written.
+pub fn measure_twins(
+    folder: &Path,
+    devices: usize,
+    properties: usize,
+    count: usize,
+) -> anyhow::Result<Vec<Duration>> {
+    let mut sqlite = Database::open(&folder.join("twins.db"))?;
+    let put = |number| Change::PutTwin(Box::new(device(number % devices, properties, number)));
+    sqlite.begin()?;
+    for number in 0..devices {
+        sqlite.apply(&put(number), 0)?;
+    }
+    sqlite.commit()?;
+    let mut times = Vec::with_capacity(count);
+    for number in 0..count {
+        let change = put(number);
+        let begin = Instant::now();
+        sqlite.begin()?;
+        sqlite.apply(&change, 0)?;
+        sqlite.commit()?;
+        times.push(begin.elapsed());
+    }
+    Ok(times)
+}
+
+fn device(number: usize, properties: usize, value: usize) -> DeviceRows {
+    let twin = |property: usize| TwinRow {
+        name: format!("p{property}"),
+        actual: value.to_string(),
+        actual_meta: format!("{{\"timestamp\":{value}}}"),
+        actual_version: format!("{{\"cloud\":0,\"edge\":{value}}}"),
+        optional: true,
+        attr_type: "string".to_owned(),
+        ..TwinRow::default()
+    };
+    DeviceRows {
+        id: format!("default/d{number}"),
+        name: format!("d{number}"),
+        twins: (0..properties).map(twin).collect(),
+        ..DeviceRows::default()
+    }
 }
 
 fn object(number: usize, bytes: usize) -> Object {

@@ -19,8 +19,10 @@ CREATE TABLE IF NOT EXISTS `target_urls` (`url` text,PRIMARY KEY (`url`));
 /// The steps of our own tables. `user_version` counts those that were taken; the Go edgecore never
 /// sets it. A step is never changed once it was shipped.
 ///
-/// The last statement of the first: KubeEdge up to 1.22 kept nodes in namespace `default`.
-const STEPS: &[&str] = &["
+/// The last statement of the first: KubeEdge up to 1.22 kept nodes in namespace `default`. The second:
+/// each report writes the rows of one device, which Go's tables have no way to but to read all.
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE outbox (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     subject TEXT,
@@ -32,7 +34,12 @@ CREATE INDEX outbox_subject ON outbox (subject) WHERE subject IS NOT NULL;
 INSERT OR IGNORE INTO meta (key, type, value)
     SELECT 'null/' || substr(key, 9), type, value FROM meta
     WHERE type IN ('node', 'nodepatch') AND key LIKE 'default/node%';
-"];
+",
+    "
+CREATE INDEX IF NOT EXISTS device_attr_deviceid ON device_attr (deviceid);
+CREATE INDEX IF NOT EXISTS device_twin_deviceid ON device_twin (deviceid);
+",
+];
 
 /// The version that this program makes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
