@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Supervise(Options),
     /// Read the configuration for the supervisor.
     Convert { config: PathBuf, supervisor_config: PathBuf, forget_token: bool },
+    /// Print the devices that the database has, for `edgectl device`.
+    Devices { config: PathBuf },
     /// Print this and end.
     Print(String),
 }
@@ -78,6 +80,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
     let mut remarks = Vec::new();
     let mut words = words.into_iter().peekable();
     let convert = words.next_if(|word| word == "config").is_some();
+    let devices = words.next_if(|word| !convert && word == "devices").is_some();
     while let Some(word) = words.next() {
         let (name, attached) = split(&word)?;
         let mut value = || {
@@ -86,9 +89,9 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
         };
         match name.as_str() {
             "config" => config = value()?,
-            "supervisor-config" => supervisor_config = value()?,
-            "runtime-dir" if !convert => runtime_dir = value()?,
-            "resume" if !convert => resume = true,
+            "supervisor-config" if !devices => supervisor_config = value()?,
+            "runtime-dir" if !convert && !devices => runtime_dir = value()?,
+            "resume" if !convert && !devices => resume = true,
             "forget-token" if convert => forget_token = true,
             "defaultconfig" => return Ok((Command::Print(defaults_text()), remarks)),
             "minconfig" => return Ok((Command::Print(minimal_text()), remarks)),
@@ -109,6 +112,8 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
     }
     let command = if convert {
         Command::Convert { config, supervisor_config, forget_token }
+    } else if devices {
+        Command::Devices { config }
     } else {
         let runtime_dir = absolute(&runtime_dir)?;
         Command::Supervise(Options { config, supervisor_config, runtime_dir, resume })
@@ -178,6 +183,15 @@ mod tests {
         let (_, remarks) = options("--logtostderr=true -v 4 --config /a");
         assert_eq!(remarks.len(), 2);
         assert!(remarks[1].starts_with("--v is passed over"), "{}", remarks[1]);
+    }
+
+    #[test]
+    fn devices_need_one_file_alone() {
+        let Ok((Command::Devices { config }, _)) = parsed("devices --config /a") else {
+            panic!("expected devices");
+        };
+        assert_eq!(config, Path::new("/a"));
+        assert!(parsed("devices --runtime-dir /r").is_err());
     }
 
     #[test]

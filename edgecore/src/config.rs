@@ -14,7 +14,7 @@ mod users;
 mod tests;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ipc_proto::Module;
@@ -82,6 +82,22 @@ fn read(
         node.forget_token(edgecore, findings);
     }
     Some(assemble(&node, &settings, findings))
+}
+
+/// Returns where the database is.
+///
+/// # Errors
+/// With all that is wrong with the file.
+pub(crate) fn database(edgecore: &Path) -> Result<PathBuf, String> {
+    let mut findings = Findings::default();
+    let node = load(edgecore, &mut findings).map(|file| {
+        let name = edgecore.display().to_string();
+        edgecore_yaml::read(file, &mut Reader::new(&name, &mut findings))
+    });
+    match node.filter(|_| findings.errors.is_empty()) {
+        Some(node) => Ok(node.database().into()),
+        None => Err(findings.errors.join("; ")),
+    }
 }
 
 /// Reads one YAML file as a tree.

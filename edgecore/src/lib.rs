@@ -48,10 +48,31 @@ fn run(command: Command) -> ExitCode {
         Command::Convert { config, supervisor_config, forget_token } => {
             config::convert(&config, &supervisor_config, forget_token)
         }
+        Command::Devices { config } => print_devices(&config),
         Command::Print(text) => match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
+    }
+}
+
+/// Prints the devices of the node's database as one JSON object; the agent may run or not.
+fn print_devices(config: &Path) -> ExitCode {
+    let read = config::database(config).and_then(|path| {
+        let read = metamanager::store::read_devices(&path);
+        read.map_err(|trouble| format!("cannot read {}: {trouble}", path.display()))
+    });
+    let printed = read.and_then(|[rows, objects]| {
+        let parts: [&[u8]; 5] = [b"{\"rows\":", &rows, b",\"objects\":", &objects, b"}\n"];
+        let printed = std::io::stdout().write_all(&parts.concat());
+        printed.map_err(|error| format!("cannot print: {error}"))
+    });
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            say(&reason);
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -114,6 +114,13 @@ pub(crate) enum Command {
     /// own process, and what was asked for and could not be had on this host.
     Sandbox(Output),
 
+    /// Show devices: what is wanted of them, what they report, and their mappers
+    ///
+    /// Read from the node's database, so also without a cloud and while modules or the whole agent
+    /// are down. What the mappers' state is only the running agent tells.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+
     /// Break a module on purpose, to see that nothing else does
     ///
     /// Root only, and refused unless supervisor.yaml says 'faults: true'. Never enable this on a
@@ -237,6 +244,34 @@ pub(crate) struct TapArguments {
     /// End after this many records.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// One line for each device
+    List(DeviceArguments),
+    /// All that is known of one device: each property as it is wanted and as it was reported
+    Get {
+        /// The device; without a namespace it is one of 'default'.
+        #[arg(value_name = "NAMESPACE/NAME", value_parser = NonEmptyStringValueParser::new())]
+        device: String,
+        #[command(flatten)]
+        arguments: DeviceArguments,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArguments {
+    /// KubeEdge's configuration, which says where the database is.
+    #[arg(long, value_name = "FILE", default_value = "/etc/kubeedge/config/edgecore.yaml")]
+    pub(crate) config: PathBuf,
+
+    /// Keep showing, once a second, until Ctrl-C.
+    #[arg(short, long)]
+    pub(crate) watch: bool,
 
     #[command(flatten)]
     pub(crate) output: Output,
@@ -491,6 +526,12 @@ mod tests {
     }
 
     #[test]
+    fn the_runtime_folder_is_that_of_commands_of_commands_too() {
+        let cli = Cli::try_parse_from("edgectl --runtime-dir /x device list".split(' ')).unwrap();
+        assert_eq!(cli.runtime_dir.to_str(), Some("/x"));
+    }
+
+    #[test]
     fn wrong_arguments_are_refused() {
         for line in [
             "edgectl",
@@ -509,6 +550,8 @@ mod tests {
             "edgectl logs-pod p --since 0s",
             "edgectl exec p",
             "edgectl exec p true",
+            "edgectl device",
+            "edgectl device get",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -7,6 +7,7 @@
 mod cli;
 mod client;
 mod clock;
+mod device;
 mod exec;
 mod failure;
 mod logs;
@@ -67,6 +68,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::LogsPod(arguments) => pod_logs::run(&arguments, &client, &mut screen),
         Command::Exec(arguments) => exec::run(&arguments, &client, &mut screen),
         Command::Sandbox(arguments) => sandbox::run(&arguments, &client, &mut screen),
+        Command::Device(command) => device::run(&command, &client, &mut screen),
         Command::Fault(arguments) => order::fault(&arguments, &client),
         Command::Version(arguments) => version(arguments.format, &client, &mut screen),
         Command::Completions { shell } => completions(shell, &mut screen),

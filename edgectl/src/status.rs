@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ipc_proto::ModuleSet;
+use serde::Serialize;
 
 use crate::cli::{self, Format, StatusArguments};
 use crate::client::Client;
@@ -46,10 +47,10 @@ pub(crate) fn run(
 }
 
 /// Once it has begun, a live view outlasts the supervisor: that is when it is looked at most.
-fn watch(
-    first: Report,
-    next: impl Fn() -> Result<Report, Failure>,
-    text: impl Fn(&Report, Style) -> String,
+pub(crate) fn watch<T: Serialize>(
+    first: T,
+    next: impl Fn() -> Result<T, Failure>,
+    text: impl Fn(&T, Style) -> String,
     format: Format,
     screen: &mut Screen,
 ) -> Result<(), Failure> {
@@ -57,7 +58,7 @@ fn watch(
     if screen.is_terminal() && format == Format::Text {
         screen.write_all(b"\x1b[2J")?;
     }
-    let mut answer: Result<Report, Failure> = Ok(first);
+    let mut answer: Result<T, Failure> = Ok(first);
     loop {
         match (&answer, format) {
             (Ok(report), Format::Json) => screen.json_line(report)?,

@@ -235,11 +235,15 @@ impl Node {
         }
     }
 
+    /// Returns where the database is.
+    pub(super) fn database(&self) -> &str {
+        text(&self.tree, "/database/dataSource")
+    }
+
     /// Returns the folder of eventbus's own state: beside the database, so that both are on a disk
     /// that the operator chose to keep.
     fn mqtt_folder(&self) -> String {
-        let database = text(&self.tree, "/database/dataSource");
-        format!("{}/mqtt", database.rsplit_once('/').map_or("", |(folder, _)| folder))
+        format!("{}/mqtt", self.database().rsplit_once('/').map_or("", |(folder, _)| folder))
     }
 
     /// Returns the folders that a module writes in.
