@@ -5,6 +5,7 @@
 //! both slower and leaves the ratio.
 
 mod bare;
+mod device;
 mod footprint;
 mod ipc;
 mod link;
@@ -40,6 +41,8 @@ pub enum Part {
     Store,
     /// From an MQTT client to the cloud.
     Mqtt,
+    /// From a mapper to the store and the cloud.
+    Device,
     /// Pods, beside the bare calls to the runtime.
     Pods,
     /// Streams through the tunnel, beside the node's own API.
@@ -55,6 +58,7 @@ impl Part {
         Self::Link,
         Self::Store,
         Self::Mqtt,
+        Self::Device,
         Self::Pods,
         Self::Stream,
     ];
@@ -69,6 +73,7 @@ impl Part {
             Self::Link => "link",
             Self::Store => "store",
             Self::Mqtt => "mqtt",
+            Self::Device => "device",
             Self::Pods => "pods",
             Self::Stream => "stream",
         }
@@ -82,6 +87,7 @@ impl Part {
             Self::Link => link::run(),
             Self::Store => store::run(),
             Self::Mqtt => mqtt::run(),
+            Self::Device => device::run(),
             Self::Pods => pods::run(),
             Self::Stream => stream::run(),
         }

@@ -4,4 +4,5 @@
 pub mod bench;
 pub mod chaos;
 pub mod rig;
+pub mod storm;
 pub mod traffic;

@@ -9,6 +9,7 @@ pub mod cloud;
 pub mod control;
 pub mod cri;
 pub mod hostile;
+pub mod mapper;
 pub mod mosquitto;
 pub mod mqtt;
 pub mod node_api;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use edgecore_tests::rig::mqtt::Writer;
 use edgecore_tests::rig::wait_until;
+use edgecore_tests::storm::{Dice, seconds};
 use ipc_proto::{Module, Operation};
 use minicloud::fault::Fault;
 use place::{Mode, Place};
@@ -35,11 +36,6 @@ const REST: Duration = Duration::from_secs(120);
 /// The modules that are killed.
 const VICTIMS: [Module; 4] =
     [Module::Eventbus, Module::Edgehub, Module::Metamanager, Module::Devicetwin];
-
-fn seconds() -> u64 {
-    let asked = std::env::var("EDGECORE_STORM_SECONDS").ok();
-    asked.and_then(|seconds| seconds.parse().ok()).unwrap_or(5)
-}
 
 /// What has arrived in the cloud.
 #[derive(Default)]
@@ -76,16 +72,6 @@ impl Ledger {
 
     fn count(&self) -> usize {
         self.arrived.values().map(Vec::len).sum()
-    }
-}
-
-/// Draws numbers that are the same in each run with the same start.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (self.0 >> 33) % bound
     }
 }
 

@@ -159,7 +159,7 @@ impl Rounds {
     }
 }
 
-fn with(ours: &[f64], base: &[f64], calculate: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+pub(super) fn with(ours: &[f64], base: &[f64], calculate: impl Fn(f64, f64) -> f64) -> Vec<f64> {
     ours.iter().zip(base).map(|(ours, base)| calculate(*ours, *base)).collect()
 }
 
@@ -193,7 +193,7 @@ fn time_acknowledgements(cloud: &Cloud, first: usize, times: &mut Histogram<u64>
 }
 
 /// Takes a time up, in microseconds.
-fn record(times: &mut Histogram<u64>, time: Duration) -> Result<()> {
+pub(super) fn record(times: &mut Histogram<u64>, time: Duration) -> Result<()> {
     Ok(times.record(u64::try_from(time.as_micros())?)?)
 }
 
@@ -293,6 +293,6 @@ fn longest_pause(acks: &Receiver<Instant>, begin: Instant, end: Instant) -> Resu
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
-const fn as_f64(count: usize) -> f64 {
+pub(super) const fn as_f64(count: usize) -> f64 {
     count as f64
 }

@@ -1,0 +1,206 @@
+//! What devices cost: from a mapper's report to the word that it is stored, beside SQLite alone with
+//! the same rows; how many reports a second reach the cloud; memory and start with many devices.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+use ipc_proto::Module;
+use metamanager::store::measure_twins;
+use minicloud::Config;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::footprint::kib;
+use super::link::{self, millis};
+use super::store::{as_f64, record, with};
+use super::{ROUNDS, Row};
+use crate::rig::cloud::Cloud;
+use crate::rig::mapper::Mapper;
+use crate::rig::{Rig, SOON, process, wait_until};
+
+/// Devices of the node.
+const DEVICES: usize = 1000;
+
+/// Properties of each.
+const PROPERTIES: usize = 5;
+
+/// Reports of a round that are made one by one, and as many that SQLite alone is measured with.
+const SINGLE: usize = 500;
+
+/// Reports of a round that are made as fast as they are taken.
+const BURST: usize = 5000;
+
+/// Reports under way at a time in a burst: what one connection may have.
+const WIDTH: usize = 16;
+
+/// Measures.
+pub(super) fn run() -> Result<Vec<Row>> {
+    let cloud = Cloud::start(Config::default())?;
+    let mut setup = link::setup(&cloud)?;
+    let hub = &mut setup.edgecore["modules"]["edgeHub"];
+    hub["messageQPS"] = json!(1_000_000);
+    hub["messageBurst"] = json!(1_000_000);
+    let node = setup.start()?;
+    wait_until("the node joins", SOON, || cloud.session().is_ok_and(|it| it > 0))?;
+    let empty = vec![pss(&node)?];
+    populate(&cloud, &node)?;
+    let folder = node.setup().folder.path();
+    let mapper = Mapper::start(&folder.join("mapper.sock"), &folder.join("dmi/dmi.sock"))?;
+    let mut rounds = Rounds::default();
+    for round in 0..ROUNDS {
+        rounds.add(&cloud, &node, &mapper, round)?;
+    }
+    let full = vec![pss(&node)?];
+    let mut rows = rounds.rows();
+    let what = format!("{DEVICES} devices × {PROPERTIES} properties");
+    rows.push(Row::of("PSS of devicetwin, no devices", "MiB", &empty));
+    rows.push(Row::of(format!("PSS of devicetwin, {what}"), "MiB", &full));
+    let starts = (0..ROUNDS).map(|_| restart(&node)).collect::<Result<Vec<_>>>()?;
+    rows.push(Row::of(format!("kill of devicetwin to {what} loaded"), "ms", &starts));
+    Ok(rows)
+}
+
+fn pss(node: &Rig) -> Result<f64> {
+    Ok(kib(node.pid_of(Module::Devicetwin)?, &["Pss"])? / 1024.0)
+}
+
+fn name(number: usize) -> String {
+    format!("d{}", number % DEVICES)
+}
+
+/// Makes the devices and waits until devicetwin has all of them.
+fn populate(cloud: &Cloud, node: &Rig) -> Result<()> {
+    let api = "devices.kubeedge.io/v1beta1";
+    let property = |number: usize| json!({"name": format!("p{number}"), "type": "STRING"});
+    let properties: Vec<_> = (0..PROPERTIES).map(property).collect();
+    let model = json!({"apiVersion": api, "kind": "DeviceModel",
+        "metadata": {"name": "m", "namespace": "default"}, "spec": {"properties": properties}});
+    cloud.with(|cloud| async move { cloud.apply(model).await })?;
+    for number in 0..DEVICES {
+        let device = json!({"apiVersion": api, "kind": "Device",
+            "metadata": {"name": name(number), "namespace": "default"},
+            "spec": {"nodeName": crate::rig::cloud::NODE, "deviceModelRef": {"name": "m"},
+                "protocol": {"protocolName": "bench"}, "properties": properties}});
+        cloud.with(|cloud| async move { cloud.apply(device).await })?;
+    }
+    wait_until("devicetwin has all devices", SOON * 3, || has_all(node))
+}
+
+fn has_all(node: &Rig) -> bool {
+    let report = node.module(Module::Devicetwin).ok().and_then(|module| module.report);
+    report.is_some_and(|report| report["devices"] == DEVICES)
+}
+
+/// Makes a mapper's report of all properties of a device.
+fn report(number: usize, value: usize) -> Value {
+    let twin = |property: usize| json!({"propertyName": format!("p{property}"), "reported": {"value": value.to_string()}});
+    let twins: Vec<_> = (0..PROPERTIES).map(twin).collect();
+    json!({"deviceName": name(number), "deviceNamespace": "default",
+        "reportedDevice": {"twins": twins}})
+}
+
+/// One value for each round.
+#[derive(Default)]
+struct Rounds {
+    /// From the report to the word that it is stored, and SQLite alone: at p50 and p99.
+    single: [Vec<f64>; 2],
+    sqlite: [Vec<f64>; 2],
+    /// Reports a second of a burst: until all are stored, and until the cloud has the last of each
+    /// device.
+    stored: Vec<f64>,
+    told: Vec<f64>,
+    /// Commits a second of SQLite alone.
+    alone: Vec<f64>,
+}
+
+impl Rounds {
+    fn add(&mut self, cloud: &Cloud, node: &Rig, mapper: &Mapper, round: usize) -> Result<()> {
+        let [mut single, mut alone] = [Histogram::new(3)?, Histogram::new(3)?];
+        let base = (round + 1) * 1_000_000;
+        let reports = (0..SINGLE).map(|number| report(number, base + number)).collect();
+        for time in mapper.burst("ReportDeviceStatus", reports, 1)? {
+            record(&mut single, time)?;
+        }
+        let folder = node.setup().folder.path().join(format!("alone-{round}"));
+        std::fs::create_dir(&folder)?;
+        for time in measure_twins(&folder, DEVICES, PROPERTIES, SINGLE)? {
+            record(&mut alone, time)?;
+        }
+        for (index, share) in [0.5, 0.99].into_iter().enumerate() {
+            let at = |times: &Histogram<u64>| {
+                millis(Duration::from_micros(times.value_at_quantile(share)))
+            };
+            self.single[index].push(at(&single));
+            self.sqlite[index].push(at(&alone));
+        }
+        self.alone.push(1e6 / alone.mean());
+        let reports: Vec<_> =
+            (0..BURST).map(|number| report(number, base + SINGLE + number)).collect();
+        // The last report of each device is one of the last so many.
+        let last = base + SINGLE + BURST - DEVICES;
+        let before = cloud.with(|cloud| async move { cloud.received(0).await })?;
+        let looked = before.last().map_or(0, |it| it.sequence);
+        let begin = Instant::now();
+        mapper.burst("ReportDeviceStatus", reports, WIDTH)?;
+        self.stored.push(as_f64(BURST) / begin.elapsed().as_secs_f64());
+        wait_until_told(cloud, looked, last)?;
+        self.told.push(as_f64(BURST) / begin.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for ((name, single), sqlite) in ["p50", "p99"].iter().zip(&self.single).zip(&self.sqlite) {
+            let text = |what: &str| format!("report of {PROPERTIES} properties, {what}, {name}");
+            rows.push(Row::of(text("by a mapper, to stored"), "ms", single));
+            rows.push(Row::of(text("commit by SQLite alone"), "ms", sqlite));
+            let ratio = with(single, sqlite, |a, b| a / b);
+            rows.push(Row::of(text("ratio to SQLite alone"), "×", &ratio));
+        }
+        rows.extend([
+            Row::of("commits of a device by SQLite alone", "reports/s", &self.alone),
+            Row::of("reports of a mapper, to stored", "reports/s", &self.stored),
+            Row::of("reports of a mapper, to the cloud", "reports/s", &self.told)
+                .go("1, its limit"),
+            Row::of(
+                "reports to the cloud, ratio to SQLite alone",
+                "×",
+                &with(&self.told, &self.alone, |a, b| a / b),
+            ),
+        ]);
+        rows
+    }
+}
+
+/// Waits until the cloud has heard of every device a value of at least `last`.
+fn wait_until_told(cloud: &Cloud, mut looked: u64, last: usize) -> Result<()> {
+    let mut missing: BTreeSet<_> = (0..DEVICES).map(name).collect();
+    wait_until("the cloud has heard of all devices", SOON * 6, || {
+        let new = cloud.with(|cloud| async move { cloud.received(looked).await });
+        for received in new.unwrap_or_default() {
+            looked = received.sequence;
+            let resource = received.message.route.resource.to_string();
+            let device = resource.strip_prefix("device/default/");
+            let device = device.and_then(|rest| rest.strip_suffix("/twin/edge_updated"));
+            let content = received.message.content.decode::<Value>().unwrap_or_default();
+            let value = content["twin"]["p0"]["actual"]["value"].as_str();
+            let is_last = value.and_then(|value| value.parse().ok()) >= Some(last);
+            if let Some(device) = device.filter(|_| is_last) {
+                missing.remove(device);
+            }
+        }
+        missing.is_empty()
+    })
+}
+
+/// Kills devicetwin and returns how long it takes until it has its devices again.
+fn restart(node: &Rig) -> Result<f64> {
+    let old = node.pid_of(Module::Devicetwin)?;
+    let begin = Instant::now();
+    process::signal(old, Signal::KILL)?;
+    node.wait_until_back(Module::Devicetwin, old)?;
+    wait_until("devicetwin has all devices again", SOON, || has_all(node))?;
+    Ok(millis(begin.elapsed()))
+}
