@@ -1,10 +1,11 @@
-//! The demonstration: a node in a temporary folder that runs a pod of a cloud's, and whose modules
+//! The demonstration: a node in a temporary folder that runs a pod of a cloud's and has a device, and whose modules
 //! are broken one after another, while process ids and the pod's page show that nothing else notices.
 
 mod cloud;
 mod interrupt;
 mod node;
 mod pod;
+mod thermometer;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// More than any fault takes to be found and mended: the demonstration's patience with a silent
 /// module is 2 s.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// More than the machine needs to start a pod or to end it.
+const LONG_LIMIT: Duration = Duration::from_secs(60);
 
 /// A fault in one module, and what to tell about it.
 struct Scene {
@@ -127,7 +131,10 @@ impl Stage {
             Some(_) => Some(pod::deploy(*screen, cloud, node, interrupt)?),
             None => None,
         };
+        thermometer::work(*screen, cloud, node, interrupt)?;
         self.break_modules(seen, pod.as_ref())?;
+        screen.heading("the thermometer after all that");
+        thermometer::reads(*screen, cloud, (node, interrupt), "26")?;
         interrupt.pause(PAUSE)?;
         screen.heading("what the operator sees");
         show(*screen, node, &["status"])?;
@@ -237,6 +244,25 @@ fn wait(
                 let context = format!("waited {} for {what}{}", shown(LIMIT), node.last_words());
                 return Err(error.context(context));
             }
+        }
+        interrupt.pause(LOOK)?;
+    }
+}
+
+/// Looks again and again until there is something.
+fn wait_for<T>(
+    node: &Node,
+    interrupt: &Interrupt,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> Result<T> {
+    let end = Instant::now() + LONG_LIMIT;
+    loop {
+        if let Some(value) = condition() {
+            return Ok(value);
+        }
+        if Instant::now() >= end {
+            bail!("waited {} for {what}{}", shown(LONG_LIMIT), node.last_words());
         }
         interrupt.pause(LOOK)?;
     }

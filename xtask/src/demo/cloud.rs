@@ -59,7 +59,12 @@ impl Cloud {
 
     /// Returns a pod; nothing where there is none such.
     pub(super) fn pod(&self, pod: &str) -> Option<Value> {
-        self.ask("GET", &format!("objects/default/pod/{pod}"), "").ok()
+        self.object(&format!("default/pod/{pod}"))
+    }
+
+    /// Returns an object; nothing where there is none such.
+    pub(super) fn object(&self, key: &str) -> Option<Value> {
+        self.ask("GET", &format!("objects/{key}"), "").ok()
     }
 
     /// Tells whether a node is ready, as the cloud finds.

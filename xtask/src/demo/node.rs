@@ -1,6 +1,7 @@
 //! The demonstration's node: the shipped programs in a folder of their own.
 
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -45,6 +46,9 @@ database:
 modules:
   deviceTwin:
     dmiSockPath: @FOLDER@/dmi/
+  eventBus:
+    mqttMode: 0
+    mqttServerInternal: tcp://127.0.0.1:@BROKER@
   edgeHub:
     tlsCaFile: @FOLDER@/certs/rootCA.crt
     tlsCertFile: @FOLDER@/certs/server.crt
@@ -70,6 +74,8 @@ const STOP: Duration = Duration::from_secs(30);
 pub(super) struct Node {
     agent: Child,
     command_line: String,
+    config: String,
+    broker: u16,
     edgectl: PathBuf,
     folder: PathBuf,
 }
@@ -111,6 +117,7 @@ impl Node {
     pub(super) fn start(release: &Path, cloud: &Cloud, pods: Option<&Path>) -> Result<Self> {
         let folder = env::temp_dir().join(format!("edgecore-demo-{}", process::id()));
         fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let broker = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let places = [
             ("@FOLDER@", folder.to_string_lossy()),
             ("@PODS@", pods.unwrap_or(&folder).to_string_lossy()),
@@ -118,18 +125,19 @@ impl Node {
             ("@HTTPS@", cloud.https.as_str().into()),
             ("@TOKEN@", cloud.token.as_str().into()),
             ("@NAME@", NAME.into()),
+            ("@BROKER@", broker.to_string().into()),
         ];
         let edgecore = places
             .iter()
             .fold(EDGECORE_YAML.to_owned(), |text, (place, value)| text.replace(place, value));
-        let started = Self::start_in(&folder, release, &edgecore);
+        let started = Self::start_in(&folder, release, &edgecore, broker);
         if started.is_err() {
             remove(&folder);
         }
         started
     }
 
-    fn start_in(folder: &Path, release: &Path, edgecore: &str) -> Result<Self> {
+    fn start_in(folder: &Path, release: &Path, edgecore: &str, broker: u16) -> Result<Self> {
         let config = folder.join("edgecore.yaml");
         let supervisor_config = folder.join("supervisor.yaml");
         fs::write(&config, edgecore)?;
@@ -137,7 +145,7 @@ impl Node {
         let mut command = Command::new(release.join("edgecore"));
         command
             .arg("--config")
-            .arg(config)
+            .arg(&config)
             .arg("--supervisor-config")
             .arg(supervisor_config)
             .arg("--runtime-dir")
@@ -153,12 +161,23 @@ impl Node {
             .spawn()
             .with_context(|| format!("cannot start {}", release.join("edgecore").display()))?;
         let edgectl = release.join("edgectl");
-        Ok(Self { agent, command_line, edgectl, folder: folder.to_owned() })
+        let config = config.to_string_lossy().into_owned();
+        Ok(Self { agent, command_line, config, broker, edgectl, folder: folder.to_owned() })
     }
 
     /// Returns the command line that started the agent.
     pub(super) fn command_line(&self) -> &str {
         &self.command_line
+    }
+
+    /// Returns the path of edgecore.yaml.
+    pub(super) fn config(&self) -> &str {
+        &self.config
+    }
+
+    /// Returns the port of the node's own MQTT broker.
+    pub(super) const fn broker(&self) -> u16 {
+        self.broker
     }
 
     /// Returns the beginning of each edgectl command line for this node.

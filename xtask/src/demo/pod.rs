@@ -1,7 +1,7 @@
 //! The demonstration's pod: from the cloud to a page that it serves, and that it stays what it is
 //! whatever happens to the agent.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use private_containerd::{Containerd, IMAGE};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::cloud::{Cloud, http};
 use super::interrupt::Interrupt;
 use super::node::{NAME, Node};
-use super::{LOOK, shown};
+use super::{shown, wait_for};
 use crate::screen::Screen;
 
 /// The pod's name.
@@ -18,9 +18,6 @@ const POD: &str = "web";
 
 /// What it serves.
 const PAGE: &str = "hello from a pod";
-
-/// More than the machine needs to start a pod or to end it.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// A pod as the cloud sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +36,7 @@ pub(super) fn deploy(
 ) -> Result<Pod> {
     screen.heading("a pod is deployed through the cloud");
     let what = "the cloud to find the node ready";
-    wait(node, interrupt, what, || cloud.finds_ready(NAME).then_some(()))?;
+    wait_for(node, interrupt, what, || cloud.finds_ready(NAME).then_some(()))?;
     for object in [page(), pod()] {
         let kind = object["kind"].as_str().unwrap_or_default();
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -51,7 +48,7 @@ pub(super) fn deploy(
     }
     let begin = Instant::now();
     let mut last = String::new();
-    let pod = wait(node, interrupt, "the pod to be ready", || {
+    let pod = wait_for(node, interrupt, "the pod to be ready", || {
         let now = cloud.pod(POD)?;
         let line = line(&now);
         if line != last {
@@ -93,7 +90,7 @@ pub(super) fn delete(
     screen.command(&format!("curl -X DELETE http://{}/objects/default/pod/{POD}", cloud.control));
     let begin = Instant::now();
     cloud.delete(POD)?;
-    wait(node, interrupt, "the pod to be gone", || {
+    wait_for(node, interrupt, "the pod to be gone", || {
         let left = containerd.leftovers().ok()?;
         (cloud.pod(POD).is_none() && left.is_empty()).then_some(())
     })?;
@@ -150,22 +147,4 @@ fn line(pod: &Value) -> String {
     let ready = if container["ready"] == true { "1/1" } else { "0/1" };
     let address = status["podIP"].as_str().unwrap_or("no address yet");
     format!("{POD}  {ready}  {:<17}  {address}", waits.unwrap_or(phase))
-}
-
-fn wait<T>(
-    node: &Node,
-    interrupt: &Interrupt,
-    what: &str,
-    mut condition: impl FnMut() -> Option<T>,
-) -> Result<T> {
-    let end = Instant::now() + LIMIT;
-    loop {
-        if let Some(value) = condition() {
-            return Ok(value);
-        }
-        if Instant::now() >= end {
-            bail!("waited {} for {what}{}", shown(LIMIT), node.last_words());
-        }
-        interrupt.pause(LOOK)?;
-    }
 }
