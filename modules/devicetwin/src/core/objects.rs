@@ -134,6 +134,7 @@ impl Core {
     fn remove_device(&mut self, now: Now, id: &str, tell: bool, out: &mut Vec<Effect>) {
         self.mappers.remove_device(id);
         let Some(mut entry) = self.devices.remove(id) else { return };
+        self.reports.forget(id);
         // Who waits for rows that nobody needs any more need not wait.
         let waiting = match std::mem::take(&mut entry.storing) {
             super::Storing::Done => Vec::new(),

@@ -70,7 +70,8 @@ pub(super) struct Reports {
     linked: bool,
     queue: VecDeque<Box<str>>,
     queued: BTreeSet<Box<str>>,
-    flying: BTreeSet<Box<str>>,
+    /// Reports without an answer.
+    flying: BTreeMap<Box<str>, Sent>,
     /// Devices that rest, and how long they do.
     resting: BTreeMap<Box<str>, (Instant, Duration)>,
 }
@@ -83,9 +84,15 @@ impl Reports {
         }
     }
 
+    /// Notes that the device is gone: one of the same name that comes does not wait for its answers.
+    pub(super) fn forget(&mut self, id: &str) {
+        self.flying.remove(id);
+        self.resting.remove(id);
+    }
+
     /// Tells whether a report of the device is under way, or it rests.
     pub(super) fn is_busy(&self, id: &str) -> bool {
-        self.flying.contains(id) || self.resting.contains_key(id)
+        self.flying.contains_key(id) || self.resting.contains_key(id)
     }
 
     fn next(&mut self) -> Option<Box<str>> {
@@ -108,7 +115,7 @@ impl Reports {
     }
 
     fn sleeps(&self, id: &str) -> bool {
-        !self.flying.contains(id) && !self.queued.contains(id)
+        !self.flying.contains_key(id) && !self.queued.contains(id)
     }
 
     fn wake(&mut self, now: Instant) {
@@ -141,6 +148,10 @@ impl Core {
     /// Notes that the cloud has confirmed a report, or has not answered.
     pub(crate) fn on_reported(&mut self, now: Now, id: &str, sent: &Sent, ok: bool) {
         let reports = &mut self.reports;
+        // The device may be another one of the same name by now.
+        if reports.flying.get(id) != Some(sent) {
+            return;
+        }
         reports.flying.remove(id);
         let rest = reports.resting.remove(id);
         let Some(entry) = self.devices.get_mut(id) else { return };
@@ -176,7 +187,7 @@ impl Core {
                 self.reports.resting.remove(&id);
                 continue;
             };
-            self.reports.flying.insert(id.clone());
+            self.reports.flying.insert(id.clone(), sent.clone());
             out.push(Effect::Report(id, sent, content));
         }
     }

@@ -147,6 +147,31 @@ fn the_cloud_is_told_what_is_stored_and_not_what_is_being_stored() {
 }
 
 #[test]
+fn a_device_that_comes_again_does_not_wait_for_an_answer_to_the_one_before() {
+    let mut world = World::with_device();
+    world.core.on_link(world.now, true, &mut world.out);
+    world.says("twin/update", UPDATE);
+    world.stored(true);
+    let (old, _) = world.reported().unwrap();
+    let gone = br#"{"removed_devices":[{"id":"default/d"}],"added_devices":null}"#;
+    world.core.on_membership(world.now, gone, &mut world.out);
+    let back = br#"{"added_devices":[{"id":"default/d","name":"d"}]}"#;
+    world.core.on_membership(world.now, back, &mut world.out);
+    world.stored(true);
+    for value in ["1", "2"] {
+        world.says("twin/update", &UPDATE.replace("22", value));
+        world.stored(true);
+    }
+    let (new, report) = world.reported().unwrap();
+    assert_eq!(report["twin"]["temperature"]["actual"]["value"], "1");
+    world.confirm(&new, true);
+    let (newer, _) = world.reported().unwrap();
+    world.confirm(&old, false);
+    assert!(world.core.deadline().is_none(), "what the old one was not answered is of no account");
+    world.confirm(&newer, true);
+}
+
+#[test]
 fn a_report_that_the_cloud_does_not_answer_goes_again_and_after_a_new_life_too() {
     let mut world = World::with_device();
     world.core.on_link(world.now, true, &mut world.out);
