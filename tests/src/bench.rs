@@ -51,7 +51,7 @@ pub enum Part {
 
 impl Part {
     /// All parts, in the order in which they are run.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ipc,
         Self::Recovery,
         Self::Footprint,
