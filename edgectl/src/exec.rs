@@ -53,8 +53,8 @@ pub(crate) fn run(
     let target = format!("/exec/{parts}?output=1{outputs}{stdin}{command}");
     let protocol = "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io";
     let answer = node.upgrade(&target, protocol)?;
-    let input = answer.buffer().to_vec();
-    let mut session = Session::new(answer.into_inner(), input, tty, arguments.stdin)?;
+    let (stream, input) = answer.into_parts();
+    let mut session = Session::new(stream, input, tty, arguments.stdin)?;
     let _raw = if tty && arguments.stdin { Some(Terminal::raw()?) } else { None };
     session.run(screen)?;
     session.result()

@@ -36,7 +36,57 @@ struct Service {
 pub(crate) struct Node(SocketAddr);
 
 /// An answer behind its head.
-pub(crate) type Answer = BufReader<TcpStream>;
+#[derive(Debug)]
+pub(crate) struct Answer {
+    stream: BufReader<TcpStream>,
+    /// What is left of a part, if it comes in parts that say how long they are; then it says, too,
+    /// when it is over, and an end without that is none.
+    part: Option<u64>,
+}
+
+impl io::Read for Answer {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        let Some(left) = &mut self.part else { return self.stream.read(space) };
+        if *left == 0 {
+            *left = part(&mut self.stream)?;
+            if *left == 0 {
+                // Behind it are an empty line and the end.
+                self.part = None;
+                self.stream.read_exact(&mut [0; 2])?;
+                return Ok(0);
+            }
+        }
+        let count = self.stream.by_ref().take(*left).read(space)?;
+        if count == 0 && !space.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        *left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
+        if *left == 0 {
+            // The end of the line behind a part.
+            self.stream.read_exact(&mut [0; 2])?;
+        }
+        Ok(count)
+    }
+}
+
+impl Answer {
+    /// Returns the connection, and what was read of it already.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        let read = self.stream.buffer().to_vec();
+        (self.stream.into_inner(), read)
+    }
+}
+
+/// Reads how long the next part is.
+fn part(stream: &mut BufReader<TcpStream>) -> io::Result<u64> {
+    let mut line = String::new();
+    stream.take(MAX_HEAD).read_line(&mut line)?;
+    if line.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let odd = |_| io::Error::other(format!("a part of {line:?} bytes, expected a number"));
+    u64::from_str_radix(line.trim_end(), 16).map_err(odd)
+}
 
 impl Node {
     /// Asks the supervisor where the API is.
@@ -72,7 +122,9 @@ impl Node {
 
     /// Asks for something; what comes ends with the connection.
     pub(crate) fn get(self, target: &str) -> Result<Answer, Failure> {
-        let (answer, status) = self.ask(&format!("GET {target} HTTP/1.0\r\n\r\n"))?;
+        let host = self.0;
+        let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let (answer, status) = self.ask(&head)?;
         if status == 200 { Ok(answer) } else { Err(refusal(answer)) }
     }
 
@@ -95,36 +147,38 @@ impl Node {
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.write_all(head.as_bytes())?;
-            let mut answer = BufReader::new(stream);
-            let status = status(&mut answer)?;
-            answer.get_ref().set_read_timeout(None)?;
-            Ok((answer, status))
+            let mut stream = BufReader::new(stream);
+            let (status, in_parts) = status(&mut stream)?;
+            stream.get_ref().set_read_timeout(None)?;
+            Ok((Answer { stream, part: in_parts.then_some(0) }, status))
         };
         exchange().map_err(broken)
     }
 }
 
-/// Reads the head of an answer.
-fn status(answer: &mut Answer) -> io::Result<u16> {
+/// Reads the head of an answer: the status, and whether the body comes in parts.
+fn status(answer: &mut BufReader<TcpStream>) -> io::Result<(u16, bool)> {
     let odd = |text: &str| io::Error::other(format!("it answers {text:?}, expected HTTP"));
     let mut head = answer.take(MAX_HEAD);
     let mut line = String::new();
     head.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|word| word.parse().ok());
     let status = status.ok_or_else(|| odd(&line))?;
+    let mut in_parts = false;
     while line != "\r\n" {
+        in_parts |= line.trim_end().eq_ignore_ascii_case("transfer-encoding: chunked");
         line.clear();
         if head.read_line(&mut line)? == 0 {
             return Err(odd("a head without an end"));
         }
     }
-    Ok(status)
+    Ok((status, in_parts))
 }
 
 /// Says what the API says.
 fn refusal(answer: Answer) -> Failure {
     // A connection that goes on has no end to wait for.
-    answer.get_ref().set_read_timeout(Some(Duration::from_secs(1))).unwrap_or_default();
+    answer.stream.get_ref().set_read_timeout(Some(Duration::from_secs(1))).unwrap_or_default();
     let mut text = Vec::new();
     // What came is said, however it ended.
     drop(answer.take(MAX_HEAD).read_to_end(&mut text));

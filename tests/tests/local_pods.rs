@@ -10,6 +10,7 @@ use edgecore_tests::rig::operator::{Said, edgectl};
 use edgecore_tests::rig::pods::{LONG, Node, pod};
 use edgecore_tests::rig::{Rig, wait_until};
 use ipc_proto::Module;
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 use serde_json::{Value, json};
@@ -75,12 +76,42 @@ fn pods_are_listed_read_and_entered_while_the_cloud_is_away() -> Result<()> {
     assert_eq!(rig.edgectl(&["pods", "-n", "other"])?.out, "no pods\n");
 
     logs(&rig)?;
-    commands(&rig)
+    commands(&rig)?;
+    a_cut_is_no_end(&rig)
+}
+
+/// What is under way when edged dies ends with a sentence, and all is there again.
+fn a_cut_is_no_end(rig: &Rig) -> Result<()> {
+    let mut open = Vec::new();
+    for arguments in [
+        &["logs-pod", "-f", "speaker", "-c", "c"][..],
+        &["exec", "speaker", "-c", "idle", "--", "sh", "-c", "echo begun; sleep 1000"],
+    ] {
+        let mut child =
+            command(rig, arguments)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        // It has begun when something comes.
+        child.stdout.as_mut().context("it was piped")?.read_exact(&mut [0])?;
+        open.push(child);
+    }
+    let old = rig.pid_of(Module::Edged)?;
+    rig.signal(Module::Edged, Signal::KILL)?;
+    for child in open {
+        let said = Said::of(child.wait_with_output()?)?;
+        assert_eq!(said.code, 1, "{}", said.err);
+        ensure!(said.err.contains("broke off"), "{}", said.err);
+    }
+    rig.wait_until_back(Module::Edged, old)?;
+    wait_until("the pods are listed again", LONG, || {
+        row(rig, "speaker").is_ok_and(|row| row[2..4] == ["2/2", "Running"])
+    })
 }
 
 fn logs(rig: &Rig) -> Result<()> {
-    let log = rig.edgectl(&["logs-pod", "speaker", "-c", "c", "--tail", "1"])?;
-    assert_eq!((log.code, log.out.as_str()), (0, "three\n"));
+    // A container runs before it says anything.
+    let tail = ["logs-pod", "speaker", "-c", "c", "--tail", "1"];
+    wait_until("the last line is told", LONG, || {
+        rig.edgectl(&tail).is_ok_and(|log| (log.code, log.out.as_str()) == (0, "three\n"))
+    })?;
     let before = rig.edgectl(&["logs-pod", "speaker", "-p", "--timestamps"])?;
     ensure!(before.err.contains("'c'"), "it does not say which container: {}", before.err);
     let lines: Vec<_> = before.out.lines().collect();
@@ -184,8 +215,7 @@ fn terminal(rig: &Rig) -> Result<()> {
     ensure!(tcgetattr(&slave)?.local_modes != before, "keys do not pass");
     tcsetwinsize(&terminal, size(44, 88))?;
     // A terminal tells only its own foreground processes; this one is nobody's.
-    let pid = rustix::process::Pid::from_child(&shell);
-    rustix::process::kill_process(pid, rustix::process::Signal::WINCH)?;
+    kill_process(Pid::from_child(&shell), Signal::WINCH)?;
     read_until(&mut terminal, "44 88")?;
     terminal.write_all(b"\x03")?;
     let mut code = None;

@@ -9,7 +9,7 @@ use hyper::Response;
 use super::Site;
 use super::pods::containers;
 use super::reply::{Body, Refusal, Reply, exposition};
-use super::stats::{Look, Used, sum};
+use super::stats::{Look, Used, kibibytes, sum};
 use crate::cri::words as w;
 use crate::pod::names;
 use crate::probes::Tally;
@@ -152,6 +152,7 @@ pub(crate) fn cadvisor(look: &Look) -> Response<Body> {
                 let labels = [
                     ("container", used.found.name.as_str()),
                     ("id", &used.found.id),
+                    ("image", &used.found.image),
                     ("name", &used.found.id),
                     ("namespace", used.label(names::POD_NAMESPACE)),
                     ("pod", used.label(names::POD_NAME)),
@@ -250,5 +251,21 @@ pub(crate) async fn own(site: &Arc<Site>) -> Reply {
     let ended = found.iter().filter(|it| it.state == w::ContainerState::Exited).count();
     text.one(name, &[("container_state", "running")], float(running.len() as u64), 0);
     text.one(name, &[("container_state", "exited")], float(ended as u64), 0);
+    process(&mut text);
     Ok(exposition(text.0))
+}
+
+/// Writes what every exporter tells of its own process.
+fn process(text: &mut Text) {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let stat = read("/proc/self/stat");
+    // Behind the name, which may have anything in it.
+    let (_, fields) = stat.rsplit_once(") ").unwrap_or_default();
+    let fields: Vec<u64> = fields.split(' ').map(|it| it.parse().unwrap_or_default()).collect();
+    let ticks = fields.get(11..13).unwrap_or_default().iter().sum();
+    let help = "Total user and system CPU time spent in seconds.";
+    text.single("process_cpu_seconds_total", "counter", help, float(ticks) / 100.0, 0);
+    let resident = kibibytes(&read("/proc/self/status"), "VmRSS:");
+    let help = "Resident memory size in bytes.";
+    text.single("process_resident_memory_bytes", "gauge", help, float(resident), 0);
 }

@@ -19,6 +19,7 @@ use crate::pods::Shown;
 pub(crate) struct Found {
     pub(crate) id: String,
     pub(crate) name: String,
+    pub(crate) image: String,
     pub(crate) state: w::ContainerState,
     /// Unix nanoseconds.
     pub(crate) created: i64,
@@ -34,7 +35,9 @@ pub(crate) async fn containers(site: &Site, uid: &str) -> Result<Vec<Found>, Ref
     let found = |it: w::Container| {
         let state = it.state();
         let metadata = it.metadata.unwrap_or_default();
-        Found { id: it.id, name: metadata.name, state, created: it.created_at, labels: it.labels }
+        let image = it.image.map_or_else(String::new, |image| image.image);
+        let (name, created) = (metadata.name, it.created_at);
+        Found { id: it.id, name, image, state, created, labels: it.labels }
     };
     let mut found: Vec<Found> = listed.containers.into_iter().map(found).collect();
     found.sort_by_key(|it| std::cmp::Reverse(it.created));

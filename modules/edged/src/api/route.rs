@@ -163,6 +163,8 @@ impl Target {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ask(method: &Method, text: &'static str) -> Result<Route, u16> {
@@ -212,5 +214,15 @@ mod tests {
         let query = Query::parse("follow&timestamps=False&previous=0&x=1");
         assert!(query.is_set("follow") && query.is_set("x"));
         assert!(!query.is_set("timestamps") && !query.is_set("previous") && !query.is_set("none"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_has_a_route_or_is_refused(path in "/[ -~]{0,40}", query in "[ -~]{0,60}") {
+            let uri = format!("{path}?{query}").parse::<Uri>();
+            if let Ok(Ok(Route::Files(names))) = uri.map(|uri| route(&Method::GET, &uri)) {
+                prop_assert!(names.iter().all(|it| !it.contains('/') && it != ".." && it != "."));
+            }
+        }
     }
 }

@@ -355,7 +355,7 @@ fn processors(table: &str) -> (u64, u64, i64) {
 }
 
 /// Reads a line of `/proc/meminfo` in bytes.
-fn kibibytes(table: &str, key: &str) -> u64 {
+pub(crate) fn kibibytes(table: &str, key: &str) -> u64 {
     let line = table.lines().find_map(|line| line.strip_prefix(key));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     number.unwrap_or_default().saturating_mul(1024)

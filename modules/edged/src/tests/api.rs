@@ -125,13 +125,18 @@ impl Stage {
         (stream, String::from_utf8(answer).unwrap())
     }
 
+    /// Returns the id of the newest container of a name.
+    async fn id(&self, name: &str) -> String {
+        let (_, all) = self.containerd.runtime().list(BTreeMap::new()).await.unwrap();
+        let named = |it: &&w::Container| it.metadata.as_ref().unwrap().name == name;
+        all.iter().find(named).unwrap().id.clone()
+    }
+
     async fn log(&self) -> (String, PathBuf) {
-        let runtime = self.containerd.runtime();
-        let (_, all) = runtime.list(BTreeMap::new()).await.unwrap();
-        let named = |it: &&w::Container| it.metadata.as_ref().unwrap().name == "speaker";
-        let id = all.iter().find(named).unwrap().id.clone();
+        let id = self.id("speaker").await;
         let request = w::ContainerStatusRequest { container_id: id.clone() };
-        let status = runtime.container_status(request).await.unwrap().status.unwrap();
+        let status =
+            self.containerd.runtime().container_status(request).await.unwrap().status.unwrap();
         (id, status.log_path.into())
     }
 }
@@ -183,6 +188,13 @@ async fn streams_pass_through_byte_for_byte() {
 
     let websocket = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v4.channel.k8s.io";
+    // The runtime chooses what both speak.
+    let newest = websocket.replace("v4.channel", "v5.channel.k8s.io, v4.channel");
+    let path = "/exec/ns/p/speaker?command=true&output=1";
+    let (_, head) = stage.upgrade(path, &newest).await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    let chosen = "sec-websocket-protocol: v4.channel.k8s.io\r\n";
+    assert!(head.to_ascii_lowercase().contains(chosen), "{head}");
     let command = "command=sh&command=-c&command=cat%3B+exit+3&input=1&output=1&error=1";
     let path = format!("/exec/ns/p/speaker?{command}");
     let (mut stream, head) = stage.upgrade(&path, websocket).await;
@@ -256,6 +268,12 @@ async fn what_is_used_and_what_runs_is_told() {
     let series = r#"container_cpu_usage_seconds_total{container="worker",namespace="ns",pod="p"}"#;
     assert!(resource.contains(series), "{resource}");
     assert!(resource.contains("resource_scrape_error 0\n"), "{resource}");
+    let cadvisor = stage.get("/metrics/cadvisor").await;
+    // Dashboards leave out what has no image.
+    let id = stage.id("worker").await;
+    let named = |line: &&str| line.contains(&format!("name=\"{id}\"")) && line.contains("image=");
+    assert!(cadvisor.lines().any(|line| named(&line)), "{cadvisor}");
+    assert!(!cadvisor.contains("image=\"\""), "{cadvisor}");
     assert!(stage.get("/metrics").await.contains("kubelet_running_pods 1\n"));
     let pods: Value = serde_json::from_str(&stage.get("/pods").await).unwrap();
     let shown = &pods["items"][0]["status"];
@@ -279,9 +297,6 @@ async fn what_is_used_and_what_runs_is_told() {
     assert_eq!(configz["kubeletconfig"]["maxPods"], 110);
     let total = |worker: &Value| worker["cpu"]["usageCoreNanoSeconds"].as_u64().unwrap();
     let before = total(&of_worker().await.1);
-    let (_, all) = stage.containerd.runtime().list(BTreeMap::new()).await.unwrap();
-    let named = |it: &&w::Container| it.metadata.as_ref().unwrap().name == "worker";
-    let id = all.iter().find(named).unwrap().id.clone();
     let groups = crate::api::cgroups::read(std::slice::from_ref(&id), 1);
     let (cpu, memory) = groups[&id];
     let after = total(&of_worker().await.1);

@@ -373,6 +373,7 @@ impl World {
                 .all(|(key, value)| it.config.labels.get(key) == Some(value))
         };
         let listed = |it: &Container| w::Container {
+            image: None,
             id: it.id.clone(),
             pod_sandbox_id: it.sandbox.clone(),
             metadata: it.config.metadata.clone(),

@@ -101,6 +101,8 @@ fn fixed(time: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const LOG: &str = "2026-11-23T04:00:00.5Z stdout F one\n\
@@ -138,5 +140,22 @@ mod tests {
         assert_eq!(shaped(Options { bytes: Some(6), ..Options::default() }), "one\ntw");
         assert_eq!(shaped(Options { tail: Some(1), ..Options::default() }), "one\n");
         assert_eq!(shaped(Options { tail: Some(0), ..Options::default() }), "");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_breaks_the_reader_nor_its_bounds(
+            lines in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..8),
+            time in "[0-9TZ:.+-]{18,36}", tail in 0..4_u64, bytes in 1..64_usize,
+        ) {
+            let wanted = Options { timestamps: true, tail: Some(tail), bytes: Some(bytes), ..Options::default() };
+            let (mut shape, mut out) = (Shape::new(wanted), Vec::new());
+            for line in lines {
+                let whole = [time.as_bytes(), b" stdout P:x ", &line, b"\n"].concat();
+                shape.take(&line, &mut out);
+                shape.take(&whole, &mut out);
+            }
+            prop_assert!(out.len() <= bytes);
+        }
     }
 }

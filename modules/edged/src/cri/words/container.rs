@@ -220,6 +220,8 @@ pub struct Container {
     pub pod_sandbox_id: String,
     #[prost(message, optional, tag = "3")]
     pub metadata: Option<ContainerMetadata>,
+    #[prost(message, optional, tag = "4")]
+    pub image: Option<ImageSpec>,
     #[prost(enumeration = "ContainerState", tag = "6")]
     pub state: i32,
     #[prost(int64, tag = "7")]
