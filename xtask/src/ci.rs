@@ -156,8 +156,10 @@ fn deny(workspace: &Workspace) -> Result<Note> {
 /// Runs the bodies of the fuzz targets on this toolchain; `fuzz/README.md` tells how to run them
 /// under libFuzzer.
 fn fuzz(workspace: &Workspace) -> Result<Note> {
-    let mut command = workspace.cargo("test --package ipc-proto --test decoders");
-    workspace.run(command.env("PROPTEST_CASES", FUZZ_ROUNDS.to_string()))?;
+    for package in ["ipc-proto", "eventbus", "edgestream", "devicetwin"] {
+        let mut command = workspace.cargo(&format!("test --package {package} --test decoders"));
+        workspace.run(command.env("PROPTEST_CASES", FUZZ_ROUNDS.to_string()))?;
+    }
     Ok(None)
 }
 

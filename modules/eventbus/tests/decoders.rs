@@ -19,7 +19,7 @@ const SEEDS: [&[u8]; 8] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn rubbish_does_no_harm(data in prop::collection::vec(any::<u8>(), 0..80)) {
