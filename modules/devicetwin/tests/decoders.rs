@@ -54,7 +54,7 @@ fn what_is_recorded_is_taken() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_was_changed_on_its_way_does_no_harm(data in changed()) {
