@@ -1,6 +1,7 @@
 //! A standing tunnel: frames in, frames out, signs of life, and the sessions' connections.
 
 use std::collections::{HashMap, VecDeque};
+use std::io::ErrorKind::UnexpectedEof;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -28,9 +29,12 @@ const WINDOW: usize = 256 * 1024;
 /// Words that may wait to go out beside the sessions' data: an end for each session, and refusals.
 const MAX_SAID: usize = 2 * MAX_SESSIONS;
 
-/// How long a session may hold the others up so, without taking a byte. Slow is not stalled: flash
+/// How long a session may hold the tunnel up so, without taking a byte. Slow is not stalled: flash
 /// memory may take seconds over a write.
 const STALL: Duration = Duration::from_secs(10);
+
+/// The same while others stand that it holds up.
+const STALL_AMONG_OTHERS: Duration = Duration::from_secs(3);
 
 /// The longest pause between two pings: KubeEdge's.
 const PING: Duration = Duration::from_secs(5);
@@ -170,13 +174,15 @@ pub(crate) async fn carry(
         streams.send_if_modified(|now| std::mem::replace(now, hands.sessions.len()) != *now);
         let (waits, reads) = (hands.feeding.is_some(), hands.has_room());
         let silent = signs.deadline(config).filter(|_| reads);
-        let stalled = hands.fed + STALL;
+        let stalled = hands.fed + hands.patience();
         let room = hands.up.clone();
         tokio::select! {
             trouble = &mut writing => return trouble,
             read = source.read_buf(&mut decoder.input), if reads => match read {
                 Ok(0) => return Trouble::Closed,
                 Ok(_) => signs.heard(),
+                // A cloud that dies says nothing of its end in TLS.
+                Err(error) if error.kind() == UnexpectedEof => return Trouble::Closed,
                 Err(error) => return Trouble::Broken(error),
             },
             () = hands.feed(), if waits => signs.unanswered = None,
@@ -290,10 +296,16 @@ impl<'a> Hands<'a> {
         self.fed = now();
     }
 
+    /// Returns how long a session may take nothing.
+    fn patience(&self) -> Duration {
+        if self.sides.len() > 1 { STALL_AMONG_OTHERS } else { STALL }
+    }
+
     /// Ends the session that has held up all others for too long.
     fn give_up(&mut self) {
+        let patience = self.patience();
         let Some((connection, _)) = self.feeding.take() else { return };
-        tracing::warn!(connection, "a stream took nothing for {STALL:?} and was ended");
+        tracing::warn!(connection, "a stream took nothing for {patience:?} and was ended");
         let effects = self.sessions.stalled(connection);
         // Its effects leave no tunnel.
         let _stays = self.carry_out(effects);
