@@ -20,6 +20,9 @@ use crate::words::{self, Kind, MAX_HEAD};
 /// idle one no memory.
 const CHUNK: usize = 32 * 1024;
 
+/// Bytes that are handed to the node at once.
+const FEED: usize = 8 * 1024;
+
 /// How long the node's API may take to accept; it is on this host.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -76,7 +79,7 @@ impl Local {
         let failed = |error: hyper::Error| Unserved(format!("the node's API failed: {error}"));
         let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_buf_size(2 * CHUNK)
+            .max_buf_size(CHUNK)
             .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
             .await
             .map_err(failed)?;
@@ -107,39 +110,37 @@ impl Local {
     /// Passes a body on in full frames, as far as there is something at once; returns its length.
     async fn pass_on(&self, mut body: hyper::body::Incoming) -> Result<u64, Unserved> {
         let mut length = 0;
-        let mut end = None;
-        while end.is_none() {
+        // There is a frame only once there is something for it: most logs say little.
+        while let Some(first) = body.frame().await {
             let mut frame = self.frame();
             let begin = frame.len();
-            while frame.len() < CHUNK {
-                let piece = tokio::select! {
-                    biased;
-                    piece = body.frame() => piece,
-                    () = std::future::ready(()), if frame.len() > begin => break,
-                };
-                match piece {
-                    Some(Ok(piece)) => {
-                        if let Ok(data) = piece.into_data() {
-                            frame.extend_from_slice(&data);
-                        }
-                    }
-                    Some(Err(error)) => {
+            let mut came = Some(first);
+            let mut end = Ok(());
+            while let Some(piece) = came.take() {
+                match piece.map(hyper::body::Frame::into_data) {
+                    Ok(Ok(data)) => frame.extend_from_slice(&data),
+                    Ok(Err(_)) => {}
+                    Err(error) => {
                         let why = format!("the node's API (edged) broke off: {error}");
-                        end = Some(Err(Unserved(why)));
+                        end = Err(Unserved(why));
                         break;
                     }
-                    None => {
-                        end = Some(Ok(()));
-                        break;
-                    }
+                }
+                if frame.len() < CHUNK {
+                    came = tokio::select! {
+                        biased;
+                        piece = body.frame() => piece,
+                        () = std::future::ready(()) => None,
+                    };
                 }
             }
             length += (frame.len() - begin) as u64;
             if frame.len() > begin && !self.send(frame).await {
                 break;
             }
+            end?;
         }
-        end.unwrap_or(Ok(())).map(|()| length)
+        Ok(length)
     }
 
     /// Asks for a connection and passes bytes on both ways, the head of the answer among them.
@@ -152,7 +153,8 @@ impl Local {
         let (from_node, mut to_node) = stream.into_split();
         let head = request.head(&self.api.to_string());
         let feeding = async {
-            let mut buffer = BytesMut::from(&*head);
+            let mut buffer = BytesMut::with_capacity(FEED);
+            buffer.extend_from_slice(&head);
             while to_node.write_all(&buffer).await.is_ok() {
                 buffer.clear();
                 match feed.read_buf(&mut buffer).await {

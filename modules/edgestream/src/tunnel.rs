@@ -24,7 +24,10 @@ const OUTGOING: usize = 8;
 
 /// Bytes of one session that may wait for the node. The tunnel has no flow control of its own: once
 /// they are too many, nothing more is read of the whole tunnel, which holds the cloud up.
-const WINDOW: usize = 256 * 1024;
+const WINDOW: usize = 64 * 1024;
+
+/// Bytes that a read has room for at the least: the cloud's frames are small, and many come at once.
+const READ: usize = 16 * 1024;
 
 /// Words that may wait to go out beside the sessions' data: an end for each session, and refusals.
 const MAX_SAID: usize = 2 * MAX_SESSIONS;
@@ -176,6 +179,7 @@ pub(crate) async fn carry(
         let silent = signs.deadline(config).filter(|_| reads);
         let stalled = hands.fed + hands.patience();
         let room = hands.up.clone();
+        decoder.input.reserve(READ);
         tokio::select! {
             trouble = &mut writing => return trouble,
             read = source.read_buf(&mut decoder.input), if reads => match read {

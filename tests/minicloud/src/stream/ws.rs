@@ -40,8 +40,11 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(source: &mut R) -> io::Result<Fra
     source.read_exact(&mut mask).await?;
     let mut payload = vec![0; usize::try_from(length).map_err(|_| wrong("the frame is too long"))?];
     source.read_exact(&mut payload).await?;
-    for (byte, mask) in payload.iter_mut().zip(mask.into_iter().cycle()) {
-        *byte ^= mask;
+    // Four at a time: what a test measures should not be this.
+    for four in payload.chunks_mut(4) {
+        for (byte, mask) in four.iter_mut().zip(mask) {
+            *byte ^= mask;
+        }
     }
     Ok(Frame { opcode: first & 0x0f, payload })
 }
