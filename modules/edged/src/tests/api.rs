@@ -51,6 +51,12 @@ async fn stage() -> Option<Stage> {
         states.is_some_and(|all| all.len() == 4 && all.iter().all(|one| one["ready"] == true))
     };
     bench.until("all run", all_run).await;
+    let (pods, address) = serve_beside(&bench).await;
+    Some(Stage { containerd, bench, pods, address })
+}
+
+/// Serves the API of an engine; the pods that it knows are those that are sent.
+async fn serve_beside(bench: &Bench) -> (watch::Sender<Vec<Shown>>, SocketAddr) {
     let (asks, mut asked) = mpsc::channel::<Ask>(8);
     let (pods, known) = watch::channel(bench.pods.all());
     tokio::spawn(async move {
@@ -66,7 +72,25 @@ async fn stage() -> Option<Stage> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(site, listener));
-    Some(Stage { containerd, bench, pods, address })
+    (pods, address)
+}
+
+async fn send(address: SocketAddr, head: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Asks and returns the status and the body.
+async fn ask(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n");
+    let mut answer = Vec::new();
+    send(address, &head).await.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    (status, if chunked { unchunked(body) } else { body.to_owned() })
 }
 
 impl Stage {
@@ -81,21 +105,12 @@ impl Stage {
     }
 
     async fn send(&self, head: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream
+        send(self.address, head).await
     }
 
     /// Asks and returns the status and the body.
     async fn ask(&self, method: &str, path: &str) -> (u16, String) {
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n");
-        let mut answer = Vec::new();
-        self.send(&head).await.read_to_end(&mut answer).await.unwrap();
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-        (status, if chunked { unchunked(body) } else { body.to_owned() })
+        ask(self.address, method, path).await
     }
 
     async fn get(&self, path: &str) -> String {

@@ -1,6 +1,7 @@
 //! Clients that ask wrongly, slowly, too much or not to the end.
 
 use super::super::containerd::SOON;
+use super::super::fake::Fake;
 use super::*;
 use crate::api::{Service, listen};
 
@@ -90,4 +91,33 @@ async fn slow_greedy_and_endless_clients_leave_the_others_their_answers() {
     let mut stream = stage.send(endless).await;
     read_until(&mut stream, "200 OK").await;
     stage.containerd.end().await;
+}
+
+#[tokio::test]
+async fn a_runtime_that_does_not_tell_or_is_gone_leaves_what_others_know() {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    // It knows nothing of what is used.
+    let mut fake = Fake::new(folder.path(), false);
+    fake.begin();
+    let mut bench = Bench::at(folder.path(), fake.socket());
+    give(&mut bench, &pod("p", &json!({"containers": [{"name": "c"}]})));
+    bench.until("it runs", |bench| bench.is_ready("p")).await;
+    let (_pods, address) = serve_beside(&bench).await;
+    let (status, summary) = ask(address, "GET", "/stats/summary").await;
+    let summary: Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!((status, &summary["pods"][0]["podRef"]["name"]), (200, &"p".into()));
+    assert!(
+        ask(address, "GET", "/metrics/resource").await.1.contains("\nresource_scrape_error 0\n")
+    );
+
+    fake.kill().await;
+    let (status, resource) = ask(address, "GET", "/metrics/resource").await;
+    assert_eq!(status, 200);
+    assert!(resource.contains("\nresource_scrape_error 1\n"), "{resource}");
+    assert_eq!(ask(address, "GET", "/stats/summary").await.0, 500);
+    let (status, pods) = ask(address, "GET", "/pods").await;
+    let pods: Value = serde_json::from_str(&pods).unwrap();
+    let ready = &pods["items"][0]["status"]["containerStatuses"][0]["ready"];
+    assert_eq!((status, ready), (200, &true.into()));
+    assert_eq!(ask(address, "GET", "/healthz").await, (200, "ok".to_owned()));
 }
