@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use edgecore_tests::rig::operator::{Said, edgectl};
-use edgecore_tests::rig::pods::{LONG, Node, pod};
-use edgecore_tests::rig::{Rig, wait_until};
+use edgecore_tests::rig::pods::{LONG, Node, pod, sleeper};
+use edgecore_tests::rig::{Rig, Setup, wait_until};
 use ipc_proto::Module;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
@@ -104,6 +105,23 @@ fn a_cut_is_no_end(rig: &Rig) -> Result<()> {
     wait_until("the pods are listed again", LONG, || {
         row(rig, "speaker").is_ok_and(|row| row[2..4] == ["2/2", "Running"])
     })
+}
+
+#[test]
+fn pods_run_while_another_process_has_the_apis_port_and_it_is_served_when_that_is_gone()
+-> Result<()> {
+    let mut other = None;
+    let take = |setup: &mut Setup| other = TcpListener::bind(setup.api).ok();
+    let Some(node) = Node::start_with(take)? else { return Ok(()) };
+    let other = other.context("the port is not free")?;
+    node.apply(sleeper("p"))?;
+    node.wait_pod_ready("p")?;
+    let said = node.rig.edgectl(&["pods"])?;
+    assert_eq!(said.code, 1);
+    let address = node.rig.setup().api.to_string();
+    ensure!(said.err.contains(&address) && said.err.contains("in use"), "{}", said.err);
+    drop(other);
+    wait_until("the API is served", LONG, || row(&node.rig, "p").is_ok())
 }
 
 fn logs(rig: &Rig) -> Result<()> {
