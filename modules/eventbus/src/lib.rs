@@ -21,17 +21,12 @@ pub mod topic;
 
 use module_runtime::{Context, Event};
 use tokio::sync::mpsc;
-use tokio::task::yield_now;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
-use connection::Happening;
 use shell::Shell;
 
 /// Packets of all connections that may wait for the main loop.
 const HAPPENINGS: usize = 1024;
-
-/// Packets in one turn of the main loop, at most.
-const TURN: usize = 256;
 
 /// How often time is looked at, and the status told.
 const TICK: Duration = Duration::from_secs(1);
@@ -65,7 +60,13 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             },
             Some(happening) = happenings.recv() => {
                 shell.on_happening(happening);
-                gather(&mut happenings, &mut shell).await;
+                // As many as are there, within reason: they share one turn to the disk.
+                for _ in 0..256 {
+                    match happenings.try_recv() {
+                        Ok(happening) => shell.on_happening(happening),
+                        Err(_) => break,
+                    }
+                }
             }
             () = shell.work() => {}
             _ = tick.tick() => {
@@ -80,23 +81,4 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     shell.say_goodbye();
     let _in_time = tokio::time::timeout(FAREWELL, shell.rest()).await;
     Ok(())
-}
-
-/// Takes as many happenings as there are, and as come meanwhile, within reason: they share one turn
-/// to the disk. A client that writes its messages one by one would have one for each otherwise.
-async fn gather(happenings: &mut mpsc::Receiver<Happening>, shell: &mut Shell) {
-    let mut left = TURN;
-    loop {
-        while left > 0
-            && let Ok(happening) = happenings.try_recv()
-        {
-            shell.on_happening(happening);
-            left -= 1;
-        }
-        // The connections read what has come.
-        yield_now().await;
-        if left == 0 || happenings.is_empty() {
-            return;
-        }
-    }
 }
