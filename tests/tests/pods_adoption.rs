@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use edgecore_tests::rig::cri::{plain_container, plain_sandbox};
 use edgecore_tests::rig::pods::{Node, pod};
 use edged::cri::words as w;
@@ -153,7 +153,7 @@ fn what_edged_started_has_all_that_a_kubelet_looks_for() -> Result<()> {
     let metadata = sandbox.metadata.clone().context("a sandbox without metadata")?;
     let named =
         (metadata.name.as_str(), metadata.namespace.as_str(), metadata.uid, metadata.attempt);
-    assert_eq!(named, ("p", "default", uid.clone(), 0));
+    assert_eq!(named, ("p", "default", uid.clone(), 0), "{}", node.evidence());
     assert_eq!(container.labels, container_labels(&uid));
     let metadata = container.metadata.clone().context("a container without metadata")?;
     assert_eq!((metadata.name.as_str(), metadata.attempt), ("c", 0));
@@ -167,5 +167,12 @@ fn what_edged_started_has_all_that_a_kubelet_looks_for() -> Result<()> {
     for part in ["etc-hosts", "containers/c"] {
         assert!(folder.join(part).exists(), "{part} is not where kubelet has it");
     }
+    let group = format!("kubepods/besteffort/pod{uid}");
+    let groups = node.containerd.leftovers()?.groups;
+    let misplaced = groups.iter().find(|it| !it.ends_with(&group));
+    ensure!(
+        !groups.is_empty() && misplaced.is_none(),
+        "kubelet kills a pod without {group}: {groups:?}"
+    );
     Ok(())
 }

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::cgroup::{Driver, Groups};
+
 /// The sections of the file, as they come.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -60,6 +62,10 @@ struct Kubelet {
     node_status_max_images: Option<i32>,
     eviction_hard: Option<BTreeMap<String, String>>,
     static_pod_path: Option<String>,
+    cgroup_driver: Option<String>,
+    cgroup_root: Option<String>,
+    #[serde(rename = "cgroupsPerQOS")]
+    cgroups_per_qos: Option<bool>,
 }
 
 /// The configuration, checked.
@@ -107,6 +113,8 @@ pub(crate) struct Config {
     pub(crate) report_event: bool,
     /// Where the static pods are: a folder or a file; empty for none.
     pub(crate) statics: PathBuf,
+    /// The control groups of pods, if each has one of its own.
+    pub(crate) groups: Option<Groups>,
 }
 
 /// A part of something that is kept.
@@ -153,6 +161,7 @@ impl Sections {
         let api = self.api(&mut errors);
         let edged = self.edged.unwrap_or_default();
         let kubelet = edged.tailored_kubelet_config.unwrap_or_default();
+        let groups = groups(&kubelet, &mut errors);
         let root = edged.root_directory.unwrap_or_else(|| "/var/lib/kubelet".to_owned());
         let logs = kubelet.pod_logs_dir.unwrap_or_else(|| "/var/log/pods".to_owned());
         let statics = kubelet.static_pod_path.unwrap_or_default();
@@ -205,6 +214,7 @@ impl Sections {
             report_event: edged.report_event.unwrap_or(false),
             statics: statics.into(),
             api,
+            groups,
         })
     }
 }
@@ -242,6 +252,20 @@ fn check_folders(root: &str, logs: &str, statics: &str, errors: &mut Vec<String>
 }
 
 /// Returns where the node's API is served: on this host alone unless the operator says it.
+/// Returns where the control groups of pods are to be, unless they are to have none.
+fn groups(kubelet: &Kubelet, errors: &mut Vec<String>) -> Option<Groups> {
+    let driver = match kubelet.cgroup_driver.as_deref().unwrap_or_default() {
+        "" | "cgroupfs" => Driver::Cgroupfs,
+        "systemd" => Driver::Systemd,
+        other => {
+            errors.push(format!("cgroupDriver is '{other}', expected cgroupfs or systemd"));
+            return None;
+        }
+    };
+    let root = kubelet.cgroup_root.clone().unwrap_or_default();
+    kubelet.cgroups_per_qos.unwrap_or(true).then_some(Groups { driver, root })
+}
+
 fn api_address(text: Option<&str>, errors: &mut Vec<String>) -> IpAddr {
     let text = text.filter(|text| !text.is_empty()).unwrap_or("127.0.0.1");
     text.parse().unwrap_or_else(|_| {
@@ -284,12 +308,12 @@ mod tests {
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
         let text = r#"{"edged":{"rootDirectory":"x","nodeIP":"here","tailoredKubeletConfig":
-            {"containerRuntimeEndpoint":"tcp://y","evictionHard":{"nodefs.available":"101%"}}}}"#;
+            {"containerRuntimeEndpoint":"tcp://y","cgroupDriver":"none","evictionHard":{"nodefs.available":"101%"}}}}"#;
         let said = check(text).unwrap_err().to_string();
-        for word in ["'x'", "'here'", "tcp://y", "101%"] {
+        for word in ["'x'", "'here'", "tcp://y", "'none'", "101%"] {
             assert!(said.contains(word), "{word} is missing in: {said}");
         }
-        assert_eq!(said.lines().count(), 4);
+        assert_eq!(said.lines().count(), 5);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{LOOK, SOON, files};
+use crate::{LOOK, SOON, files, groups};
 
 /// What is there; empty where nothing runs and nothing leaked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Leftovers {
     pub namespaces: Vec<String>,
     /// Addresses that the network plug-in holds to be taken.
     pub addresses: Vec<String>,
+    /// Control groups of pods.
+    pub groups: Vec<PathBuf>,
 }
 
 impl Leftovers {
@@ -35,7 +37,8 @@ impl Leftovers {
         let name = |path: PathBuf| Some(path.file_name()?.to_string_lossy().into_owned());
         let namespaces = Vec::into_iter(spaces).filter_map(name).collect();
         let processes = processes(folder);
-        Ok(Self { processes, mounts, namespaces, addresses: addresses(folder) })
+        let groups = groups::of_pods(folder);
+        Ok(Self { processes, mounts, namespaces, addresses: addresses(folder), groups })
     }
 
     /// Tells whether nothing is there.
@@ -67,6 +70,7 @@ pub(crate) fn end_all(folder: &Path) -> Result<()> {
         unmount(mount, UnmountFlags::DETACH)
             .with_context(|| format!("cannot unmount {}", mount.display()))?;
     }
+    groups::remove(folder)?;
     for socket in keepers {
         // A keeper that ended of itself took it along.
         fs::remove_file(socket).ok();

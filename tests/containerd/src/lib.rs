@@ -6,6 +6,7 @@
 //! socket.
 
 mod files;
+mod groups;
 mod host;
 mod leftovers;
 
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+pub use groups::group;
 pub use host::{Lack, lacks};
 pub use leftovers::Leftovers;
 

@@ -95,6 +95,7 @@ impl Node {
         kubelet["containerRuntimeEndpoint"] = json!(runtime);
         kubelet["imageServiceEndpoint"] = json!(runtime);
         kubelet["podLogsDir"] = json!(containerd.path().join("pods"));
+        kubelet["cgroupRoot"] = json!(private_containerd::group(containerd.path()));
         cloud.lead(&mut setup);
         change(&mut setup);
         let cri = Cri::new(containerd.socket())?;

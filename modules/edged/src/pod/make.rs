@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::names;
 use super::spec::{Container, Pod, Profile, Quantity, Security};
+use crate::cgroup::Groups;
 use crate::cri::words as w;
 
 /// The name server settings of a host or a pod.
@@ -47,6 +48,8 @@ pub(crate) struct Settings<'a> {
     /// The folder that seccomp profiles are in.
     pub(crate) root: Option<&'a Path>,
     pub(crate) seccomp_default: bool,
+    /// The control groups of pods, if each has one.
+    pub(crate) groups: Option<&'a Groups>,
     /// The node's memory in bytes.
     pub(crate) memory: i64,
 }
@@ -218,7 +221,10 @@ pub(crate) fn sandbox(
         labels: names::sandbox_labels(pod),
         annotations: names::sandbox_annotations(pod, seen),
         linux: Some(w::LinuxPodSandboxConfig {
-            cgroup_parent: String::new(),
+            cgroup_parent: settings
+                .groups
+                .map(|groups| groups.of_pod(&metadata.uid, quality(pod)))
+                .unwrap_or_default(),
             security_context: Some(security),
             sysctls,
         }),

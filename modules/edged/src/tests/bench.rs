@@ -70,6 +70,7 @@ fn config(folder: &Path, runtime: &Path) -> Config {
     let text = json!({"edged": {"rootDirectory": format!("{path}/kubelet"), "tailoredKubeletConfig": {
         "podLogsDir": format!("{path}/pods"),
         "containerRuntimeEndpoint": format!("unix://{}", runtime.display()),
+        "cgroupRoot": private_containerd::group(folder),
     }}});
     serde_json::from_value::<Sections>(text).unwrap().check().unwrap()
 }

@@ -162,6 +162,11 @@ impl Worker {
                 return false;
             }
         }
+        if let Some(groups) = &self.host.config.groups
+            && let Err(error) = groups.remove(&metadata.uid)
+        {
+            warn!(pod = %metadata.name, "cannot remove the control group of a pod: {error}");
+        }
         let logs = names::log_folder(&self.host.config.logs, &self.pod);
         if let Err(error) = fs::remove_dir_all(&logs)
             && error.kind() != ErrorKind::NotFound

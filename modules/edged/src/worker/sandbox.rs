@@ -90,6 +90,7 @@ impl Worker {
             logs: Some(&config.logs),
             root: Some(&config.root),
             seccomp_default: config.seccomp_default,
+            groups: config.groups.as_ref(),
             memory,
         }
     }
