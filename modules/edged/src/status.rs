@@ -272,6 +272,9 @@ impl Situation<'_> {
 
     fn container(&self, container: &Container, init: bool) -> Value {
         let latest = self.seen.latest(&container.name);
+        if let (None, true, Some(forgotten)) = (latest, init, self.forgotten(container)) {
+            return forgotten;
+        }
         let (started, ready) = latest.map_or((false, false), |latest| self.health(latest));
         let done = init
             && !container.is_sidecar()
@@ -304,6 +307,24 @@ impl Situation<'_> {
             "containerID": if id.is_empty() { Value::Null } else { id.into() },
             "started": started,
         })
+    }
+
+    /// Tells of an init container that has done its work and that the runtime does not have any
+    /// more: a kubelet removes such. Its end stays as it was reported.
+    fn forgotten(&self, container: &Container) -> Option<Value> {
+        let ran = self.pod.status.ran(&container.name)?;
+        let terminated = ran.state.terminated.as_ref()?;
+        Some(json!({
+            "name": container.name,
+            "state": {"terminated": terminated},
+            "lastState": {},
+            "ready": terminated["exitCode"] == 0,
+            "restartCount": ran.restart_count,
+            "image": container.image,
+            "imageID": "",
+            "containerID": ran.container_id,
+            "started": false,
+        }))
     }
 
     /// Tells whether a container that ended is to run again.

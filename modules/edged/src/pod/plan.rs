@@ -394,7 +394,14 @@ impl Planner<'_> {
             self.wake(until);
             return;
         }
-        let restarts = latest.map_or(0, |latest| latest.restarts.saturating_add(1));
+        let restarts = match latest {
+            Some(latest) => latest.restarts.saturating_add(1),
+            // The runtime forgot those that ran: the count goes on where it was reported.
+            None => {
+                let ran = self.pod.status.ran(&container.name);
+                ran.map_or(0, |ran| ran.restart_count.saturating_add(1))
+            }
+        };
         let (name, sandbox) = (name.clone(), sandbox.id.clone());
         self.plan.steps.push(Step::Start { name, sandbox, restarts });
     }

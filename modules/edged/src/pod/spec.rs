@@ -54,15 +54,31 @@ impl LastStatus {
         let mut all = self.container_statuses.iter().chain(&self.init_container_statuses);
         all.find(|it| it.container_id.as_ref().is_some_and(|known| known.ends_with(id)))
     }
+
+    /// Returns what was reported of a container that ran once.
+    pub(crate) fn ran(&self, name: &str) -> Option<&LastContainer> {
+        let mut all = self.container_statuses.iter().chain(&self.init_container_statuses);
+        all.find(|it| it.name == name && it.container_id.is_some())
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct LastContainer {
+    pub(crate) name: String,
     #[serde(rename = "containerID")]
     pub(crate) container_id: Option<String>,
     pub(crate) ready: bool,
     pub(crate) started: Option<bool>,
+    pub(crate) restart_count: u32,
+    pub(crate) state: LastState,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct LastState {
+    /// How it ended, as it was reported.
+    pub(crate) terminated: Option<serde_json::Value>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -85,6 +85,22 @@ fn a_running_pod_is_ready_when_its_probes_say_so() {
 }
 
 #[test]
+fn an_init_container_that_the_runtime_forgot_ended_as_it_was_reported() {
+    let mut pod = pod("Always");
+    pod.status = serde_json::from_value(json!({"initContainerStatuses": [{
+        "name": "i", "containerID": "containerd://gone", "restartCount": 2,
+        "state": {"terminated": {"exitCode": 0, "reason": "Completed"}},
+    }]}))
+    .unwrap();
+    let seen = seen("c", State::Running, 0);
+    let status = status(&pod, &seen, &Ledger::default(), Stage::Living);
+    let init = &status["status"]["initContainerStatuses"][0];
+    assert_eq!(init["state"]["terminated"]["reason"], "Completed");
+    assert_eq!((&init["ready"], &init["restartCount"]), (&true.into(), &2.into()));
+    assert_eq!(init["containerID"], "containerd://gone");
+}
+
+#[test]
 fn a_pause_is_a_crash_loop() {
     let seen = seen("c", State::Exited, 1);
     let mut ledger = Ledger::default();

@@ -211,6 +211,16 @@ fn a_container_that_was_made_and_never_started_is_no_restart() {
     assert_eq!((running(&world), world.seen.containers[0].restarts), (vec!["a"], 0));
 }
 
+#[test]
+fn restarts_are_counted_on_when_the_runtime_forgot_those_that_ran() {
+    let mut pod = pod(RestartPolicy::Always, &[], &["a"]);
+    let told = r#"{"containerStatuses":[{"name":"a","containerID":"r://gone","restartCount":7}]}"#;
+    pod.status = serde_json::from_str(told).unwrap();
+    let mut world = World::default();
+    world.settle(&pod, None);
+    assert_eq!((running(&world), world.seen.containers[0].restarts), (vec!["a"], 8));
+}
+
 /// Something that happens to a pod.
 #[derive(Clone, Debug)]
 enum Mishap {
