@@ -3,9 +3,10 @@
 use super::*;
 use crate::row::{DeviceRows, Words};
 
-/// The definitions of the tables that are not ours.
+/// The definitions of the tables that are not ours. Go asks for no more: an index of ours on one of
+/// them stays when the file is given back.
 fn definitions(connection: &Connection) -> Vec<(String, String)> {
-    let sql = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name";
+    let sql = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND sql IS NOT NULL ORDER BY name";
     let mut statement = connection.prepare(sql).unwrap();
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     rows.map(Result::unwrap).filter(|(name, _): &(String, _)| !name.starts_with("outbox")).collect()
