@@ -1,9 +1,9 @@
 //! The module's configuration: section `edgeHub` of edgecore.yaml over KubeEdge's defaults, checked.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use module_runtime::config::{Check, Invalid};
 use module_runtime::net::Endpoint;
 use serde::Deserialize;
 
@@ -88,62 +88,16 @@ pub(crate) struct Config {
     pub(crate) quic: Option<Endpoint>,
 }
 
-/// All that is wrong with a configuration.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.join("; "))]
-pub(crate) struct Invalid(Vec<String>);
-
-/// Checks values and collects what is wrong with them.
-#[derive(Default)]
-struct Check(Vec<String>);
-
-impl Check {
-    fn wrong(&mut self, key: &str, value: &impl fmt::Debug, expected: &str) {
-        self.0.push(format!("edgeHub.{key} is {value:?}, expected {expected}"));
-    }
-
-    /// Takes seconds; 0 and what is missing mean the default, as in KubeEdge.
-    fn seconds(&mut self, key: &str, value: Option<i64>, default: u64) -> Duration {
-        let seconds = match value {
-            None | Some(0) => default,
-            Some(value) => match u64::try_from(value) {
-                Ok(seconds) if seconds <= 86_400 => seconds,
-                Ok(_) | Err(_) => {
-                    self.wrong(key, &value, "seconds from 1 to 86400");
-                    default
-                }
-            },
-        };
-        Duration::from_secs(seconds)
-    }
-
-    /// Takes a rate; KubeEdge drops every message at 0, which nobody can mean.
-    fn rate(&mut self, key: &str, value: Option<i64>, default: u32) -> u32 {
-        match value {
-            None | Some(0) => default,
-            Some(value) => {
-                u32::try_from(value).ok().filter(|rate| *rate <= 1_000_000).unwrap_or_else(|| {
-                    self.wrong(key, &value, "a number from 0 (the default) to 1000000");
-                    default
-                })
-            }
+/// Takes a rate; KubeEdge drops every message at 0, which nobody can mean.
+fn rate(check: &mut Check, key: &str, value: Option<i64>, default: u32) -> u32 {
+    match value {
+        None | Some(0) => default,
+        Some(value) => {
+            u32::try_from(value).ok().filter(|rate| *rate <= 1_000_000).unwrap_or_else(|| {
+                check.wrong(key, &value, "a number from 0 (the default) to 1000000");
+                default
+            })
         }
-    }
-
-    fn endpoint(&mut self, key: &str, value: Option<&str>, expected: &str) -> Endpoint {
-        let text = value.unwrap_or_default();
-        Endpoint::parse(text).unwrap_or_else(|| {
-            self.wrong(key, &text, expected);
-            Endpoint { host: String::new(), port: 0 }
-        })
-    }
-
-    fn file(&mut self, key: &str, value: Option<PathBuf>) -> PathBuf {
-        let file = value.unwrap_or_default();
-        if !file.is_absolute() || file.file_name().is_none() {
-            self.wrong(key, &file, "the absolute path of a file");
-        }
-        file
     }
 }
 
@@ -153,21 +107,21 @@ impl TryFrom<Raw> for Config {
     fn try_from(raw: Raw) -> Result<Self, Invalid> {
         let mut check = Check::default();
         let Raw { node, token_file, edge_hub: hub } = raw;
-        if node.is_empty() || !node.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
-            check.0.push(format!("node is {node:?}, expected a DNS subdomain"));
-        }
+        check.node(&node);
         let project = hub.project_id.unwrap_or_default();
         if project.is_empty()
             || !project.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
         {
-            check.wrong("projectID", &project, "letters, digits, '-', '.' and '_'");
+            check.wrong("edgeHub.projectID", &project, "letters, digits, '-', '.' and '_'");
         }
         let websocket = hub.websocket.unwrap_or_default();
         let quic = hub.quic.unwrap_or_default();
         let expected = "host:port";
-        let mut server = check.endpoint("websocket.server", websocket.server.as_deref(), expected);
-        let quic_server =
-            quic.enable.then(|| check.endpoint("quic.server", quic.server.as_deref(), expected));
+        let mut server =
+            check.endpoint("edgeHub.websocket.server", websocket.server.as_deref(), expected);
+        let quic_server = quic
+            .enable
+            .then(|| check.endpoint("edgeHub.quic.server", quic.server.as_deref(), expected));
         if let Some(quic_server) = &quic_server {
             // keadm then writes the cloud's address to the section of QUIC alone.
             server.host.clone_from(&quic_server.host);
@@ -179,19 +133,27 @@ impl TryFrom<Raw> for Config {
             .map(|url| url.strip_prefix("https://").map_or("", |rest| rest.trim_end_matches('/')));
         let config = Self {
             hub: server,
-            service: check.endpoint("httpServer", service, "https://host:port"),
-            heartbeat: check.seconds("heartbeat", hub.heartbeat, 15),
-            handshake: check.seconds("websocket.handshakeTimeout", link.handshake_timeout, 30),
-            read_deadline: check.seconds("websocket.readDeadline", link.read_deadline, 15),
-            write_deadline: check.seconds("websocket.writeDeadline", link.write_deadline, 15),
+            service: check.endpoint("edgeHub.httpServer", service, "https://host:port"),
+            heartbeat: check.seconds("edgeHub.heartbeat", hub.heartbeat, 15),
+            handshake: check.seconds(
+                "edgeHub.websocket.handshakeTimeout",
+                link.handshake_timeout,
+                30,
+            ),
+            read_deadline: check.seconds("edgeHub.websocket.readDeadline", link.read_deadline, 15),
+            write_deadline: check.seconds(
+                "edgeHub.websocket.writeDeadline",
+                link.write_deadline,
+                15,
+            ),
             rate: (
-                check.rate("messageQPS", hub.message_qps, 30),
-                check.rate("messageBurst", hub.message_burst, 60),
+                rate(&mut check, "edgeHub.messageQPS", hub.message_qps, 30),
+                rate(&mut check, "edgeHub.messageBurst", hub.message_burst, 60),
             ),
             files: Files {
-                ca: check.file("tlsCaFile", hub.tls_ca_file),
-                certificate: check.file("tlsCertFile", hub.tls_cert_file),
-                key: check.file("tlsPrivateKeyFile", hub.tls_private_key_file),
+                ca: check.file("edgeHub.tlsCaFile", hub.tls_ca_file),
+                certificate: check.file("edgeHub.tlsCertFile", hub.tls_cert_file),
+                key: check.file("edgeHub.tlsPrivateKeyFile", hub.tls_private_key_file),
             },
             token: hub.token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
             rotate: hub.rotate_certificates.unwrap_or(true),
@@ -200,7 +162,7 @@ impl TryFrom<Raw> for Config {
             project,
             token_file,
         };
-        if check.0.is_empty() { Ok(config) } else { Err(Invalid(check.0)) }
+        check.done(config)
     }
 }
 

@@ -1,11 +1,11 @@
 //! The module's configuration: section `edgeStream` of edgecore.yaml, and where the node's own API
 //! is; checked.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use module_runtime::config::{Check, Invalid};
 use module_runtime::net::Endpoint;
 use serde::Deserialize;
 
@@ -70,46 +70,14 @@ pub(crate) struct Config {
     pub(crate) files: Files,
 }
 
-/// All that is wrong with a configuration.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.join("; "))]
-pub(crate) struct Invalid(Vec<String>);
-
-#[derive(Default)]
-struct Check(Vec<String>);
-
-impl Check {
-    fn wrong(&mut self, key: &str, value: &impl fmt::Debug, expected: &str) {
-        self.0.push(format!("{key} is {value:?}, expected {expected}"));
+/// Takes an address, if there is one.
+fn address(check: &mut Check, key: &str, text: Option<&str>) -> Option<IpAddr> {
+    let text = text.filter(|text| !text.is_empty())?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        check.wrong(key, &text, "an IP address");
     }
-
-    /// Takes seconds; 0 and what is missing mean the default.
-    fn seconds(&mut self, key: &str, value: Option<i64>, default: u64) -> Duration {
-        let seconds = value.filter(|value| *value != 0).map_or(Some(default), |value| {
-            u64::try_from(value).ok().filter(|seconds| *seconds <= 86_400)
-        });
-        Duration::from_secs(seconds.unwrap_or_else(|| {
-            self.wrong(key, &value, "seconds from 1 to 86400");
-            default
-        }))
-    }
-
-    fn file(&mut self, key: &str, value: Option<PathBuf>) -> PathBuf {
-        let file = value.unwrap_or_default();
-        if !file.is_absolute() || file.file_name().is_none() {
-            self.wrong(key, &file, "the absolute path of a file");
-        }
-        file
-    }
-
-    fn address(&mut self, key: &str, text: Option<&str>) -> Option<IpAddr> {
-        let text = text.filter(|text| !text.is_empty())?;
-        let address = text.parse().ok();
-        if address.is_none() {
-            self.wrong(key, &text, "an IP address");
-        }
-        address
-    }
+    address
 }
 
 /// Returns where to reach a server that listens at `address`.
@@ -123,22 +91,15 @@ impl TryFrom<Raw> for Config {
     fn try_from(raw: Raw) -> Result<Self, Invalid> {
         let mut check = Check::default();
         let Raw { node, node_ip, node_api, edge_stream: stream } = raw;
-        if node.is_empty() || !node.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
-            check.wrong("node", &node, "a DNS subdomain");
-        }
-        let text = stream.server.unwrap_or_default();
-        let server = Endpoint::parse(&text).unwrap_or_else(|| {
-            check.wrong("edgeStream.server", &text, "host:port");
-            Endpoint { host: String::new(), port: 0 }
-        });
-        let address = check.address("tailoredKubeletConfig.address", node_api.address.as_deref());
-        let address = reachable(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        check.node(&node);
+        let api = address(&mut check, "tailoredKubeletConfig.address", node_api.address.as_deref());
+        let api = reachable(api.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         let port = node_api.port.filter(|port| *port != 0).unwrap_or(10_350);
         let config = Self {
             node,
-            node_ip: check.address("edged.nodeIP", node_ip.as_deref()),
-            api: SocketAddr::new(address, port),
-            server,
+            node_ip: address(&mut check, "edged.nodeIP", node_ip.as_deref()),
+            api: SocketAddr::new(api, port),
+            server: check.endpoint("edgeStream.server", stream.server.as_deref(), "host:port"),
             handshake: check.seconds("edgeStream.handshakeTimeout", stream.handshake_timeout, 30),
             read_deadline: check.seconds("edgeStream.readDeadline", stream.read_deadline, 15),
             write_deadline: check.seconds("edgeStream.writeDeadline", stream.write_deadline, 15),
@@ -150,7 +111,7 @@ impl TryFrom<Raw> for Config {
                     .file("edgeStream.tlsTunnelPrivateKeyFile", stream.tls_tunnel_private_key_file),
             },
         };
-        if check.0.is_empty() { Ok(config) } else { Err(Invalid(check.0)) }
+        check.done(config)
     }
 }
 

@@ -5,6 +5,7 @@
 //! when it is asked to drain. [`main`] does the rest. Nothing here knows what any module does.
 
 mod clock;
+pub mod config;
 mod confine;
 mod context;
 mod diagnostic;
