@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use module_runtime::config::{Check, Invalid};
 use module_runtime::net::Endpoint;
+use module_runtime::tls::{Files, Identity};
 use serde::Deserialize;
 
 /// What the supervisor hands over, as it was typed.
@@ -43,14 +44,6 @@ struct RawStream {
     tls_tunnel_private_key_file: Option<PathBuf>,
 }
 
-/// Where the certificates are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Files {
-    pub(crate) ca: PathBuf,
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
-}
-
 /// The configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -67,7 +60,8 @@ pub(crate) struct Config {
     pub(crate) read_deadline: Duration,
     /// How long a write may make no progress.
     pub(crate) write_deadline: Duration,
-    pub(crate) files: Files,
+    /// The certificates that edgehub keeps.
+    pub(crate) tls: Files,
 }
 
 /// Takes an address, if there is one.
@@ -103,12 +97,16 @@ impl TryFrom<Raw> for Config {
             handshake: check.seconds("edgeStream.handshakeTimeout", stream.handshake_timeout, 30),
             read_deadline: check.seconds("edgeStream.readDeadline", stream.read_deadline, 15),
             write_deadline: check.seconds("edgeStream.writeDeadline", stream.write_deadline, 15),
-            files: Files {
+            tls: Files {
                 ca: check.file("edgeStream.tlsTunnelCAFile", stream.tls_tunnel_ca_file),
-                certificate: check
-                    .file("edgeStream.tlsTunnelCertFile", stream.tls_tunnel_cert_file),
-                key: check
-                    .file("edgeStream.tlsTunnelPrivateKeyFile", stream.tls_tunnel_private_key_file),
+                identity: Some(Identity {
+                    certificate: check
+                        .file("edgeStream.tlsTunnelCertFile", stream.tls_tunnel_cert_file),
+                    key: check.file(
+                        "edgeStream.tlsTunnelPrivateKeyFile",
+                        stream.tls_tunnel_private_key_file,
+                    ),
+                }),
             },
         };
         check.done(config)

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Empty;
@@ -9,15 +10,16 @@ use hyper::header::{CONNECTION, HOST, UPGRADE};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use module_runtime::net::look_after;
+use module_runtime::tls::Files;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::config::Config;
-use crate::identity;
 use crate::trouble::Trouble;
 
 /// The greatest head of the cloud's answer.
@@ -39,7 +41,7 @@ pub(crate) async fn dial(config: &Config) -> Result<Dialled, Trouble> {
 
 async fn connect(config: &Config) -> Result<Dialled, Trouble> {
     let server = &config.server;
-    let tls = identity::load(&config.files)?;
+    let tls = Arc::new(certificates(&config.tls)?);
     let unreachable = |error| Trouble::Unreachable(server.clone(), error);
     let stream = TcpStream::connect((&*server.host, server.port)).await.map_err(unreachable)?;
     look_after(&stream, config.write_deadline).map_err(unreachable)?;
@@ -51,6 +53,15 @@ async fn connect(config: &Config) -> Result<Dialled, Trouble> {
         .await
         .map_err(|error| Trouble::Tls(server.clone(), error))?;
     upgrade(config, own, stream).await
+}
+
+/// Reads the certificates that edgehub keeps, anew at each dial, so that a renewed one is used at
+/// the next.
+fn certificates(files: &Files) -> Result<ClientConfig, Trouble> {
+    files.load().map_err(|error| match error.downcast_ref::<io::Error>() {
+        Some(why) if why.kind() == io::ErrorKind::NotFound => Trouble::NoCertificate(error),
+        Some(_) | None => Trouble::Certificate(error),
+    })
 }
 
 async fn upgrade(

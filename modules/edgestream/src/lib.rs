@@ -8,7 +8,6 @@ mod config;
 mod core;
 mod dial;
 pub mod frames;
-mod identity;
 mod local;
 #[cfg(test)]
 mod recorded;

@@ -1,7 +1,6 @@
 //! Why there is no tunnel, each as one sentence; the operator reads it in `edgectl status`.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use module_runtime::net::Endpoint;
@@ -11,14 +10,10 @@ use crate::frames::Broken;
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Trouble {
-    #[error("no certificate yet: {0} is not there; edgehub fetches it")]
-    NoCertificate(PathBuf),
-    #[error("cannot read {0}")]
-    Read(PathBuf, #[source] io::Error),
-    #[error("{0} holds no usable {1}")]
-    BadFile(PathBuf, &'static str),
-    #[error("certificate and key do not belong together, or the CA is none: {0}")]
-    Identity(String),
+    #[error("no certificate yet, edgehub fetches it: {0:#}")]
+    NoCertificate(anyhow::Error),
+    #[error("{0:#}")]
+    Certificate(anyhow::Error),
     #[error("cannot reach the cloud's tunnel at {0}")]
     Unreachable(Endpoint, #[source] io::Error),
     #[error("{0} did not answer within {1:?}")]

@@ -18,6 +18,7 @@ use crate::config::External;
 use crate::connection::{Happening, pair, prepare};
 use crate::core::TO_BROKER;
 use crate::mqtt::{self, Connect, Packet, Version};
+use crate::tls::explain;
 
 /// The first pause after a dial that failed, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -88,7 +89,7 @@ async fn dial(external: &External) -> Result<(Box<dyn Stream>, BytesMut)> {
         let stream = connector.connect(name, tcp).await?;
         greet(external, Box::new(stream)).await
     };
-    secured.await.map_err(|error| files.explain(&external.host, error))
+    secured.await.map_err(|error| explain(files, &external.host, error))
 }
 
 /// Introduces this node, and waits until it is let in.

@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use module_runtime::tls::Identity;
+use module_runtime::tls::{Files, Identity};
 use serde::Deserialize;
 
 use crate::core::{Access, Bounds, Settings};
 use crate::mqtt::Qos;
-use crate::tls::TlsFiles;
 
 /// The sections of the files, as they come.
 #[derive(Debug, Deserialize)]
@@ -79,7 +78,7 @@ pub(crate) struct External {
     /// Port.
     pub(crate) port: u16,
     /// How the connection is secured, if it is.
-    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) tls: Option<Files>,
     /// This node's name at the broker.
     pub(crate) client: String,
     /// User and password.
@@ -178,8 +177,7 @@ fn external(bus: &EventBus, place: Place, node: &str, errors: &mut Vec<String>) 
         errors.push(error);
         None
     });
-    let tls =
-        (place.secure || bus.tls.enable).then(|| TlsFiles { ca: bus.tls.ca.clone(), identity });
+    let tls = (place.secure || bus.tls.enable).then(|| Files { ca: bus.tls.ca.clone(), identity });
     if tls.as_ref().is_some_and(|tls| tls.ca.as_os_str().is_empty()) {
         errors.push(
             "eventBusTLS.tlsMqttCAFile is '', expected the file of the broker's authority".into(),
@@ -281,12 +279,12 @@ mod tests {
         let both = r#""tlsMqttCAFile":"/a","tlsMqttCertFile":"/c","tlsMqttPrivateKeyFile":"/k""#;
         let on = |more: &str| format!(r#"{{"enable":true,{more}}}"#);
         let identity = Identity { certificate: "/c".into(), key: "/k".into() };
-        let full = Some(TlsFiles { ca: "/a".into(), identity: Some(identity) });
+        let full = Some(Files { ca: "/a".into(), identity: Some(identity) });
         assert_eq!(external("tcp://b:1", &on(both)).unwrap(), full);
         assert_eq!(external("ssl://b:1", &on(both)).unwrap(), full);
         let off = format!("{{{both}}}");
         assert_eq!(external("tcp://b:1", &off).unwrap(), None);
-        let bare = Some(TlsFiles { ca: "/a".into(), identity: None });
+        let bare = Some(Files { ca: "/a".into(), identity: None });
         assert_eq!(external("ssl://b:1", &off).unwrap(), bare);
         assert_eq!(external("ssl://b:1", &on(r#""tlsMqttCAFile":"/a""#)).unwrap(), bare);
         let half = on(r#""tlsMqttCertFile":"/c""#);

@@ -4,10 +4,13 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// The greatest file that is read, in bytes: KubeEdge's own bound on certificates.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -52,6 +55,38 @@ impl Identity {
         let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?)
             .map_err(|error| anyhow!("{} has no private key: {error}", self.key.display()))?;
         Ok((certificates(&self.certificate)?, key))
+    }
+}
+
+/// What secures a connection that this node makes, by its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The authority that the other side's certificate is of.
+    pub ca: PathBuf,
+    /// This node's certificate and key, if it shows one.
+    pub identity: Option<Identity>,
+}
+
+impl Files {
+    /// Reads the files: the other side is verified against the authority, this node shows its
+    /// certificate.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub fn load(&self) -> Result<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(&self.ca)? {
+            roots.add(certificate).with_context(|| format!("{} is no CA", self.ca.display()))?;
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let Some(identity) = &self.identity else { return Ok(builder.with_no_client_auth()) };
+        let (certificates, key) = identity.load()?;
+        builder.with_client_auth_cert(certificates, key).with_context(|| {
+            let (certificate, key) = (identity.certificate.display(), identity.key.display());
+            format!("{certificate} and {key} do not go together")
+        })
     }
 }
 
