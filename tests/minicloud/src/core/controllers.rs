@@ -10,15 +10,22 @@ use super::nodes::{self, NOT_READY};
 use super::status::Status;
 use crate::time::Time;
 
-/// Completes an object before it is stored. A pod that is applied again stays on its node.
+/// Completes an object before it is stored. A pod that is applied again stays on its node, and in
+/// its status unless another one is given.
 pub(super) fn admit(cluster: &Cluster, object: &mut Value) {
     let Ok(key) = Key::of(object) else { return };
     match key.kind() {
         "pod" => {
-            let bound = cluster.get(&key).map(|pod| pod["spec"]["nodeName"].clone());
+            let known = cluster.get(&key);
+            let given = object.get("status").or_else(|| known?.get("status")).cloned();
+            if let Some(status) = given {
+                object["status"] = status;
+            }
             defaults::complete_pod(object);
-            if let Some(node) = bound.filter(Value::is_string) {
-                object["spec"]["nodeName"] = node;
+            if let Some(node) =
+                known.map(|pod| &pod["spec"]["nodeName"]).filter(|it| it.is_string())
+            {
+                object["spec"]["nodeName"] = node.clone();
             }
         }
         "secret" => encode_strings(object),

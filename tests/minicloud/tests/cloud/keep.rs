@@ -45,6 +45,29 @@ async fn a_cloud_that_starts_again_goes_on() {
 }
 
 #[tokio::test]
+async fn a_pod_that_is_applied_again_stays_in_its_status() {
+    let cloud = Minicloud::start(Config::default()).await.unwrap();
+    let pod = |label: &str, status: Option<&str>| {
+        let metadata = json!({"name": "p", "labels": {"a": label}});
+        let mut pod = json!({"kind": "Pod", "metadata": metadata, "spec": {"nodeName": "edge1"}});
+        if let Some(phase) = status {
+            pod["status"] = json!({ "phase": phase });
+        }
+        pod
+    };
+    for (label, given, want) in
+        [("one", None, "Pending"), ("two", Some("Running"), "Running"), ("three", None, "Running")]
+    {
+        cloud.apply(pod(label, given)).await.unwrap();
+        let pod = cloud.object("default/pod/p").await.unwrap().unwrap();
+        assert_eq!(
+            (&pod["metadata"]["labels"]["a"], &pod["status"]["phase"]),
+            (&label.into(), &want.into())
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_folder_of_manifests_is_followed() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config { manifests: Some(folder.path().to_owned()), ..Config::default() };
