@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::cri::Runtime;
 use crate::env::Facts;
 use crate::notes::{About, Notes};
-use crate::pod::backoff::Backoff;
+use crate::pod::backoff::adopted;
 use crate::pod::names;
 use crate::pod::plan::{Ledger, Plan, Sick, Stage, Step, paused_until, plan};
 use crate::pod::seen::Seen;
@@ -405,11 +405,8 @@ impl Worker {
         if std::mem::replace(&mut self.adopted, true) {
             return;
         }
-        for container in &self.seen.containers {
-            if container.restarts > 0 && !self.ledger.pauses.contains_key(&container.name) {
-                let pause = Backoff::after(container.restarts, now);
-                self.ledger.pauses.insert(container.name.clone(), pause);
-            }
+        for (name, pause) in adopted(&self.seen, self.pod.spec.host_network, now) {
+            self.ledger.pauses.entry(name).or_insert(pause);
         }
     }
 

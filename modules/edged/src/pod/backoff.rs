@@ -1,6 +1,10 @@
 //! The growing pause before something that failed is tried again: kubelet's, from 10 s doubled to
 //! 5 min, and forgotten when it went well for 10 min.
 
+use std::collections::BTreeMap;
+
+use super::seen::{Contained, Seen};
+
 /// The first pause in milliseconds.
 const INITIAL: i64 = 10_000;
 
@@ -39,9 +43,47 @@ impl Backoff {
     }
 }
 
+/// Returns the pauses of what an earlier process restarted, by container. What ended with its
+/// sandbox, as all does at a reboot, did not fail by itself: it has none.
+pub(crate) fn adopted(seen: &Seen, host_network: bool, now: i64) -> BTreeMap<String, Backoff> {
+    let sandbox = seen.usable(host_network).map(|sandbox| sandbox.id.as_str());
+    let restarted = |it: &&Contained| Some(it.sandbox.as_str()) == sandbox && it.restarts > 0;
+    // the newest come first, and are the ones that count
+    let pauses = seen.containers.iter().rev().filter(restarted);
+    pauses.map(|it| (it.name.clone(), Backoff::after(it.restarts, now))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pod::seen::Sandbox;
+
+    #[test]
+    fn what_ended_at_a_reboot_is_started_again_without_a_pause() {
+        let sandbox = |id: &str, ready| Sandbox {
+            id: id.to_owned(),
+            ready,
+            ips: vec!["10.0.0.1".to_owned()],
+            ..Sandbox::default()
+        };
+        let container = |name: &str, sandbox: &str, restarts| Contained {
+            name: name.to_owned(),
+            sandbox: sandbox.to_owned(),
+            restarts,
+            ..Contained::default()
+        };
+        let containers = vec![
+            container("steady", "new", 0),
+            container("crashing", "new", 4),
+            container("crashing", "new", 3),
+            container("steady", "old", 2),
+        ];
+        let mut seen = Seen { sandboxes: vec![sandbox("new", true)], containers };
+        let pauses: Vec<_> = adopted(&seen, false, 7).into_iter().collect();
+        assert_eq!(pauses, [("crashing".to_owned(), Backoff::after(4, 7))]);
+        seen.sandboxes = vec![sandbox("new", false)];
+        assert!(adopted(&seen, false, 7).is_empty());
+    }
 
     #[test]
     fn the_first_restart_is_at_once_and_the_pause_doubles_to_five_minutes() {
