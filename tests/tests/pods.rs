@@ -67,3 +67,19 @@ fn a_pod_of_the_cloud_serves_what_the_cloud_gave_it_and_goes() -> Result<()> {
     node.wait_pod_gone("web")?;
     node.wait_until_clean()
 }
+
+#[test]
+fn a_status_that_somebody_overwrote_is_told_again() -> Result<()> {
+    let Some(node) = Node::start()? else { return Ok(()) };
+    let mut still =
+        pod("still", json!({"containers": [{"name": "c", "command": ["sleep", "1000000"]}]}));
+    node.apply(still.clone())?;
+    let before = node.wait_pod_ready("still")?;
+    still["metadata"]["labels"] = json!({"changed": "yes"});
+    still["status"] = json!({"phase": "Pending"});
+    node.apply(still)?;
+    let after = node.wait_pod_ready("still")?;
+    assert_eq!(after["phase"], "Running");
+    assert_eq!(after["containerStatuses"], before["containerStatuses"], "it was touched");
+    Ok(())
+}

@@ -184,7 +184,7 @@ pub(crate) async fn run(
             refreshes = order.refreshes;
             worker.refresh_soon();
         }
-        worker.pod = Arc::clone(&order.pod);
+        worker.replace_pod(&order.pod);
         if let Some(message) = order.refused.clone() {
             worker.verdict = Some(Verdict { reason: "InvalidPod", message });
         }
@@ -256,6 +256,15 @@ impl Worker {
             mirror_due: 0,
             mirror: None,
             held: false,
+        }
+    }
+
+    /// Takes the pod as the cloud has it now. A status there that is not the one that was told last
+    /// (it was told too early, or somebody else's came after it) is told again, as kubelet does.
+    fn replace_pod(&mut self, pod: &Arc<Pod>) {
+        if !Arc::ptr_eq(&self.pod, pod) {
+            self.pod = Arc::clone(pod);
+            self.told = self.told.take().filter(|told| pod.status.agrees_with(told));
         }
     }
 

@@ -60,6 +60,22 @@ impl LastStatus {
         let mut all = self.container_statuses.iter().chain(&self.init_container_statuses);
         all.find(|it| it.name == name && it.container_id.is_some())
     }
+
+    /// Tells whether a patch that was told says the same of what others act on: the phase and
+    /// whether the pod is ready. A mirror shows no phase of its own and agrees with all.
+    pub(crate) fn agrees_with(&self, patch: &str) -> bool {
+        #[derive(Deserialize)]
+        struct Patch {
+            status: LastStatus,
+        }
+        let told = serde_json::from_str(patch).map(|Patch { status }| status).unwrap_or_default();
+        let same = told.phase == self.phase && told.is_ready() == self.is_ready();
+        same || self.phase.is_empty()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.conditions.iter().any(|it| it.r#type == "Ready" && it.status == "True")
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
