@@ -41,16 +41,14 @@ pub(crate) fn run(
     screen: &mut Screen,
 ) -> Result<(), Failure> {
     let node = Node::find(client)?;
-    let place = &arguments.place;
-    let container = place.container(node)?;
+    let container = arguments.place.path(node)?;
     let tty = arguments.tty && io::stdin().is_terminal();
-    let parts = [&place.namespace, &place.pod, &container].map(|part| encoded(part)).join("/");
     let command = arguments.command.iter().map(|word| format!("&command={}", encoded(word)));
     let stdin = if arguments.stdin { "&input=1" } else { "" };
     // A terminal has one output.
     let outputs = if tty { "&tty=1" } else { "&error=1" };
     let command: String = command.collect();
-    let target = format!("/exec/{parts}?output=1{outputs}{stdin}{command}");
+    let target = format!("/exec/{container}?output=1{outputs}{stdin}{command}");
     let protocol = "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io";
     let answer = node.upgrade(&target, protocol)?;
     let (stream, input) = answer.into_parts();

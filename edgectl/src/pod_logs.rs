@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use crate::cli::PodLogsArguments;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::node::{Node, encoded};
+use crate::node::Node;
 use crate::screen::Screen;
 
 /// How much is read at once, in bytes.
@@ -19,10 +19,7 @@ pub(crate) fn run(
     screen: &mut Screen,
 ) -> Result<(), Failure> {
     let node = Node::find(client)?;
-    let place = &arguments.place;
-    let container = place.container(node)?;
-    let parts = [&place.namespace, &place.pod, &container].map(|part| encoded(part)).join("/");
-    let mut target = format!("/containerLogs/{parts}?");
+    let mut target = format!("/containerLogs/{}?", arguments.place.path(node)?);
     let flags = [
         ("follow", arguments.follow),
         ("previous", arguments.previous),
