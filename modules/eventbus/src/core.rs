@@ -301,7 +301,15 @@ impl Core {
         self.unblock(now, out);
     }
 
-    /// Looks what time has done. To be called every second or so.
+    /// Tells whether there is nothing that time can change: no message waits or is kept, and nobody
+    /// has a session.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let waits = [CLOUD, TWIN, BROKER].into_iter().any(|queue| self.load(queue).0 > 0);
+        let blocked = !self.peers_blocked.is_empty() || !self.broker_blocked.is_empty();
+        !waits && !blocked && self.sessions.is_empty() && self.retained.is_empty()
+    }
+
+    /// Looks what time has done. To be called every second or so, unless all is at rest.
     pub(crate) fn tick(&mut self, now: Now, out: &mut Decided) {
         let age = self.settings.age;
         for queue in [CLOUD, TWIN, BROKER] {

@@ -19,16 +19,18 @@ mod status;
 mod tls;
 pub mod topic;
 
-use module_runtime::{Context, Event};
+use std::time::{Duration, Instant};
+
+use module_runtime::{Alarm, Context, Event};
 use tokio::sync::mpsc;
-use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use shell::Shell;
 
 /// Packets of all connections that may wait for the main loop.
 const HAPPENINGS: usize = 1024;
 
-/// How often time is looked at, and the status told.
+/// How long after an event time is looked at, and the status told; and how often from then on, until
+/// all is at rest.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long the disk may take for the last of it, when the module is to end.
@@ -48,9 +50,14 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     if let Some((host, port)) = config.internal.clone() {
         tokio::spawn(listener::listen(host, port, sender.clone()));
     }
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tick = Alarm::default();
+    let mut may_change = true;
     loop {
+        // An event is looked after a moment later; at rest only an event changes anything.
+        if may_change {
+            tick.set(Some(Instant::now() + TICK));
+        }
+        may_change = true;
         tokio::select! {
             event = context.next() => match event {
                 Event::Message(delivery) => shell.on_message(delivery),
@@ -69,11 +76,12 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
                 }
             }
             () = shell.work() => {}
-            _ = tick.tick() => {
+            () = tick.ring() => {
                 shell.on_tick();
                 if let Some(report) = shell.report() {
                     context.report(&report)?;
                 }
+                may_change = !shell.is_at_rest();
             }
         }
         shell.carry_out();

@@ -275,6 +275,11 @@ impl Shell {
         }
     }
 
+    /// Tells whether time alone changes nothing.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.stalled.is_empty() && self.core.is_at_rest()
+    }
+
     /// Tells the operator what has changed.
     pub(crate) fn report(&mut self) -> Option<Report> {
         let report = Report::of(&self.core, &self.journal, &self.external, &self.internal);

@@ -1,7 +1,7 @@
 //! The only place that reads clocks: everything else is told what time it is.
 
 use std::pin::Pin;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Sleep;
 
@@ -23,6 +23,15 @@ pub(crate) fn unix_micros() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// Returns the next moment that is a whole number of periods after the machine's start. Processes
+/// that wait for such moments wake it once, all together.
+pub(crate) fn next_whole(period: Duration) -> tokio::time::Instant {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = Duration::try_from(now).unwrap_or_default().as_nanos();
+    let rest = period.as_nanos() - now % period.as_nanos().max(1);
+    tokio::time::Instant::now() + Duration::from_nanos(u64::try_from(rest).unwrap_or(0))
+}
+
 /// Returns the microseconds since `earlier`.
 pub(crate) fn micros_since(earlier: Instant) -> u64 {
     u64::try_from(now().saturating_duration_since(earlier).as_micros()).unwrap_or(u64::MAX)
@@ -31,13 +40,13 @@ pub(crate) fn micros_since(earlier: Instant) -> u64 {
 /// A timer that is moved only forward in time when it rings, so that a deadline that most often
 /// goes away before it is due costs nothing. It may ring early: who hears it looks at the clock.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm {
+pub struct Alarm {
     armed: Option<Pin<Box<Sleep>>>,
 }
 
 impl Alarm {
     /// Makes it ring at `deadline` or before.
-    pub(crate) fn set(&mut self, deadline: Option<Instant>) {
+    pub fn set(&mut self, deadline: Option<Instant>) {
         let Some(deadline) = deadline.map(tokio::time::Instant::from_std) else { return };
         match &mut self.armed {
             Some(sleep) if sleep.deadline() <= deadline => {}
@@ -46,8 +55,8 @@ impl Alarm {
         }
     }
 
-    /// Waits until it rings; for ever when it is not set.
-    pub(crate) async fn ring(&mut self) {
+    /// Waits until it rings; for ever when it is not set. Cancelling it loses nothing.
+    pub async fn ring(&mut self) {
         match &mut self.armed {
             Some(sleep) => sleep.as_mut().await,
             None => std::future::pending().await,

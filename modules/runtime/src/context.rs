@@ -73,8 +73,8 @@ impl Context {
         fate: Rc<Cell<Fate>>,
     ) -> Self {
         let interval = Duration::from_millis(u64::from(start.beat_interval_ms.max(1)));
-        let mut beat = tokio::time::interval(interval);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beat = tokio::time::interval_at(clock::next_whole(interval), interval);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let lifeline = Some(lifeline);
         let (report, slow_until) = (None, None);
         let fleet = watch::Sender::default();

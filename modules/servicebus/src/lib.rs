@@ -12,12 +12,11 @@ mod urls;
 mod words;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipc_proto::{Group, Message, Module, Operation, Resource, Source};
-use module_runtime::{Context, Delivery, Event, Peers};
+use module_runtime::{Alarm, Context, Delivery, Event, Peers};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
 use status::{Note, Report};
@@ -29,8 +28,8 @@ const CALLS: usize = 64;
 /// Changes of rules that may wait for the store, and notes for the status.
 const WAITING: usize = 256;
 
-/// How often the status is told.
-const TICK: Duration = Duration::from_secs(1);
+/// How long after a change the status is told: calls come in crowds.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Runs the module until it is asked to drain.
 ///
@@ -40,15 +39,14 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let config = context.config::<config::Sections>()?.check()?;
     let peers = context.peers();
     let (orders, receiver) = mpsc::channel(WAITING);
-    let (sender, urls) = watch::channel(urls::Urls::default());
+    let (sender, mut urls) = watch::channel(urls::Urls::default());
     tokio::spawn(urls::keep(peers.clone(), receiver, sender));
     let (notes, mut noted) = mpsc::channel(WAITING);
     tokio::spawn(door::keep(config, peers.clone(), urls.clone(), notes.clone()));
     let desk = Desk { peers, places: Arc::new(Semaphore::new(CALLS)), orders, notes };
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tell = Alarm::default();
+    tell.set(Some(Instant::now()));
     let mut report = Report::default();
-    let mut reported = None;
     loop {
         tokio::select! {
             event = context.next() => match event {
@@ -57,14 +55,15 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
                 Event::PeerUp(_) | Event::PeerDown(_) => {}
                 Event::Drain => return Ok(()),
             },
-            Some(note) = noted.recv() => report.note(note),
-            _ = tick.tick() => {
-                report.urls = urls.borrow().len();
-                if reported.as_ref() != Some(&report) {
-                    context.report(&report)?;
-                    reported = Some(report.clone());
-                }
+            Some(note) = noted.recv() => {
+                report.note(note);
+                tell.set(Some(Instant::now() + SOON));
             }
+            Ok(()) = urls.changed() => {
+                report.urls = urls.borrow_and_update().len();
+                tell.set(Some(Instant::now() + SOON));
+            }
+            () = tell.ring() => context.report(&report)?,
         }
     }
 }
