@@ -6,8 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context as _, bail};
 use ipc_proto::lifeline::{self, MAX_RECORD, ToModule, ToSupervisor};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg, send,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recv, recvmsg,
+    send,
 };
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
@@ -17,18 +19,27 @@ pub(crate) type Received = (ToModule, Option<OwnedFd>);
 
 /// Reads one record; nothing when the supervisor's end is closed.
 pub(crate) fn receive(socket: &impl AsFd) -> anyhow::Result<Option<Received>> {
-    let mut packet = vec![0; MAX_RECORD];
+    let broken = |errno| match errno {
+        Errno::CONNRESET => Ok(None),
+        errno => Err(io::Error::from(errno)).context("cannot read the lifeline"),
+    };
+    // A buffer for the greatest record would stay in the heap of each process, touched once.
+    let look = RecvFlags::PEEK | RecvFlags::TRUNC;
+    let length = match retry_on_intr(|| recv(socket, &mut [0; 0], look)) {
+        Ok((_, length)) => length.min(MAX_RECORD),
+        Err(errno) => return broken(errno),
+    };
+    let mut packet = vec![0; length];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut attached = RecvAncillaryBuffer::new(&mut space);
-    let result = rustix::io::retry_on_intr(|| {
+    let result = retry_on_intr(|| {
         let parts = &mut [io::IoSliceMut::new(&mut packet)];
         recvmsg(socket, parts, &mut attached, RecvFlags::CMSG_CLOEXEC)
     });
     let received = match result {
         Ok(received) if received.bytes == 0 => return Ok(None),
         Ok(received) => received,
-        Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-        Err(error) => return Err(io::Error::from(error)).context("cannot read the lifeline"),
+        Err(errno) => return broken(errno),
     };
     if received.flags.contains(ReturnFlags::TRUNC) {
         bail!("lifeline record of more than {MAX_RECORD} bytes");
@@ -72,7 +83,7 @@ impl Lifeline {
         let packet = lifeline::encode(record)?;
         match send(&self.0, &packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(_) => Ok(true),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
             Err(error) => Err(io::Error::from(error)).context("cannot write to the lifeline"),
         }
     }
