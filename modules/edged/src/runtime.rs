@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::cri::{Runtime, Trouble, words as w};
@@ -20,10 +21,18 @@ const RETRY: Duration = Duration::from_secs(2);
 /// How often it may be said that it does not answer.
 const COMPLAIN: Duration = Duration::from_secs(60);
 
-/// How often what it has is listed: with pods, without, and when it tells of changes itself.
+/// How many of these looks pass until its version is asked for again: it may have been replaced
+/// between two of them.
+const VERSION_LOOKS: u32 = 6;
+
+/// How often the containers are listed: with pods, without, and when the runtime tells of changes
+/// itself.
 const LIST: Duration = Duration::from_secs(1);
-const LIST_EMPTY: Duration = Duration::from_secs(5);
+const LIST_EMPTY: Duration = Duration::from_secs(10);
 const LIST_TOLD: Duration = Duration::from_secs(20);
+
+/// How often the sandboxes are listed where no container changed: a sandbox seldom ends alone.
+const LIST_SANDBOXES: Duration = Duration::from_secs(10);
 
 /// How long after an event the list is made: events come in crowds.
 const GATHER: Duration = Duration::from_millis(20);
@@ -41,10 +50,13 @@ pub(crate) struct State {
 
 /// Keeps the state up to date, for ever.
 pub(crate) async fn watch(runtime: Runtime, states: watch::Sender<State>) {
-    let mut complained: Option<tokio::time::Instant> = None;
+    let mut complained: Option<Instant> = None;
+    let mut looks = 0u32;
     loop {
         let known = states.borrow().clone();
-        let state = match look(&runtime).await {
+        let named = known.trouble.is_empty() && !looks.is_multiple_of(VERSION_LOOKS);
+        looks = looks.wrapping_add(1);
+        let state = match look(&runtime, Some(&known).filter(|_| named)).await {
             Ok(state) => state,
             Err(trouble) => State {
                 looked: true,
@@ -58,16 +70,23 @@ pub(crate) async fn watch(runtime: Runtime, states: watch::Sender<State>) {
             complained = None;
         } else if !answers && complained.is_none_or(|said| said.elapsed() >= COMPLAIN) {
             warn!("no pod can run: {}", state.trouble);
-            complained = Some(tokio::time::Instant::now());
+            complained = Some(Instant::now());
         }
         states.send_if_modified(|told| std::mem::replace(told, state.clone()) != state);
         tokio::time::sleep(if answers { LOOK } else { RETRY }).await;
     }
 }
 
-async fn look(runtime: &Runtime) -> Result<State, Trouble> {
-    let version = w::VersionRequest { version: "0.1.0".to_owned() };
-    let version = runtime.version(version).await?;
+/// Looks how the runtime is; its name and version are taken from `known`, if that is there.
+async fn look(runtime: &Runtime, known: Option<&State>) -> Result<State, Trouble> {
+    let (name, version) = match known {
+        Some(known) => (known.name.clone(), known.version.clone()),
+        None => {
+            let version = w::VersionRequest { version: "0.1.0".to_owned() };
+            let version = runtime.version(version).await?;
+            (version.runtime_name, version.runtime_version)
+        }
+    };
     let status = runtime.status(w::StatusRequest {}).await?.status.unwrap_or_default();
     let unmet = |kind: &str| {
         let condition = status.conditions.iter().find(|it| it.r#type == kind);
@@ -80,16 +99,11 @@ async fn look(runtime: &Runtime) -> Result<State, Trouble> {
         }
     };
     let trouble: Vec<_> = ["RuntimeReady", "NetworkReady"].into_iter().filter_map(unmet).collect();
-    Ok(State {
-        looked: true,
-        name: version.runtime_name,
-        version: version.runtime_version,
-        trouble: trouble.join("; "),
-    })
+    Ok(State { looked: true, name, version, trouble: trouble.join("; ") })
 }
 
 /// A pod that the runtime has something of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Trace {
     pub(crate) uid: String,
     pub(crate) namespace: String,
@@ -115,17 +129,14 @@ pub(crate) async fn list(
     listings: mpsc::Sender<Listing>,
     running: watch::Sender<Running>,
 ) {
-    let mut known = BTreeMap::new();
+    let mut known = Known::default();
     let mut events = None;
     let mut knows_events = true;
     loop {
-        let pause = match runtime.list(BTreeMap::new()).await {
-            Ok(lists) => {
-                let listing = compare(&mut known, &lists);
+        let pause = match known.look(&runtime).await {
+            Ok(listing) => {
                 if !listing.changed.is_empty() {
-                    let runs = |it: &&w::Container| it.state() == w::ContainerState::Running;
-                    let ids = lists.1.iter().filter(runs).map(|it| it.id.clone());
-                    running.send_replace(Arc::new(ids.collect()));
+                    running.send_replace(known.running());
                 }
                 if listings.send(listing).await.is_err() {
                     return;
@@ -136,7 +147,7 @@ pub(crate) async fn list(
                         Err(trouble) => knows_events = !trouble.is_unimplemented(),
                     }
                 }
-                match (&events, known.is_empty() && *wanted.borrow_and_update() == 0) {
+                match (&events, known.hashes.is_empty() && *wanted.borrow_and_update() == 0) {
                     (Some(_), _) => LIST_TOLD,
                     (None, true) => LIST_EMPTY,
                     (None, false) => LIST,
@@ -167,57 +178,111 @@ pub(crate) async fn list(
     }
 }
 
-type Lists = (Vec<w::PodSandbox>, Vec<w::Container>);
+/// What the lists had last.
+#[derive(Default)]
+struct Known {
+    /// By pod, of what it has.
+    hashes: BTreeMap<String, u64>,
+    sandboxes: Vec<Item>,
+    containers: Vec<Item>,
+    /// When the sandboxes were listed.
+    listed: Option<Instant>,
+}
 
-/// Finds out of which pods something changed since the last list.
-fn compare(known: &mut BTreeMap<String, u64>, lists: &Lists) -> Listing {
-    let mut hashes = BTreeMap::<String, DefaultHasher>::new();
-    let mut all = BTreeMap::new();
-    let mut note = |labels: &BTreeMap<String, String>, id: &str, state: i32| {
+/// A sandbox or a container of a list.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Item {
+    id: String,
+    state: i32,
+    pod: Trace,
+}
+
+impl Item {
+    fn new(id: String, state: i32, labels: &BTreeMap<String, String>) -> Self {
         let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
-        let uid = label(names::POD_UID);
-        if !names::is_plain(&uid) {
-            return;
+        let (uid, namespace) = (label(names::POD_UID), label(names::POD_NAMESPACE));
+        Self { id, state, pod: Trace { uid, namespace, name: label(names::POD_NAME) } }
+    }
+}
+
+impl Known {
+    /// Lists the containers, and the sandboxes when a container changed or it is time. What changed
+    /// is told once.
+    async fn look(&mut self, runtime: &Runtime) -> Result<Listing, Trouble> {
+        let all = w::ListContainersRequest { filter: None };
+        let containers = runtime.list_containers(all).await?.containers.into_iter();
+        let mut containers: Vec<_> =
+            containers.map(|it| Item::new(it.id, it.state, &it.labels)).collect();
+        // The runtime's order is none.
+        containers.sort();
+        let same = self.containers == containers;
+        self.containers = containers;
+        if !same || !self.is_settled() {
+            // A failure leaves it to the next look to see what changed.
+            self.listed = None;
+            let all = w::ListPodSandboxRequest { filter: None };
+            let sandboxes = runtime.list_sandboxes(all).await?.items.into_iter();
+            self.sandboxes = sandboxes.map(|it| Item::new(it.id, it.state, &it.labels)).collect();
+            self.listed = Some(Instant::now());
         }
-        (id, state).hash(hashes.entry(uid.clone()).or_default());
-        let (namespace, name) = (label(names::POD_NAMESPACE), label(names::POD_NAME));
-        all.insert(uid.clone(), Trace { uid, namespace, name });
-    };
-    for sandbox in &lists.0 {
-        note(&sandbox.labels, &sandbox.id, sandbox.state);
+        Ok(self.compare())
     }
-    for container in &lists.1 {
-        note(&container.labels, &container.id, container.state);
+
+    /// Tells whether the sandboxes were listed not long ago and none of them is just being made or
+    /// removed.
+    fn is_settled(&self) -> bool {
+        let used: HashSet<&str> = self.containers.iter().map(|it| it.pod.uid.as_str()).collect();
+        self.listed.is_some_and(|listed| listed.elapsed() < LIST_SANDBOXES)
+            && self.sandboxes.iter().all(|it| used.contains(it.pod.uid.as_str()))
     }
-    let now: BTreeMap<String, u64> =
-        hashes.iter().map(|(uid, hash)| (uid.clone(), hash.finish())).collect();
-    let gone = known.keys().filter(|uid| !now.contains_key(*uid));
-    let new = now.iter().filter(|(uid, hash)| known.get(*uid) != Some(hash)).map(|(uid, _)| uid);
-    let changed = gone.chain(new).cloned().collect();
-    *known = now;
-    Listing { all: all.into_values().collect(), changed }
+
+    fn running(&self) -> Running {
+        let running: i32 = w::ContainerState::Running.into();
+        let running = self.containers.iter().filter(|it| it.state == running);
+        Arc::new(running.map(|it| it.id.clone()).collect())
+    }
+
+    /// Finds out of which pods something changed since the last time.
+    fn compare(&mut self) -> Listing {
+        let mut hashes = BTreeMap::<String, DefaultHasher>::new();
+        let mut all = BTreeMap::<String, Trace>::new();
+        let items = self.sandboxes.iter().chain(&self.containers);
+        for Item { id, state, pod } in items.filter(|it| names::is_plain(&it.pod.uid)) {
+            (id, state).hash(hashes.entry(pod.uid.clone()).or_default());
+            all.insert(pod.uid.clone(), pod.clone());
+        }
+        let now: BTreeMap<String, u64> =
+            hashes.iter().map(|(uid, hash)| (uid.clone(), hash.finish())).collect();
+        let before = &self.hashes;
+        let gone = before.keys().filter(|uid| !now.contains_key(*uid));
+        let new = now.iter().filter(|(uid, hash)| before.get(*uid) != Some(hash));
+        let changed = gone.chain(new.map(|(uid, _)| uid)).cloned().collect();
+        self.hashes = now;
+        Listing { all: all.into_values().collect(), changed }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sandbox(id: &str, uid: &str, state: i32) -> w::PodSandbox {
-        let labels = names::selector(uid);
-        w::PodSandbox { id: id.to_owned(), state, labels, ..Default::default() }
+    fn sandbox(id: &str, uid: &str, state: i32) -> Item {
+        Item::new(id.to_owned(), state, &names::selector(uid))
     }
 
     #[test]
     fn what_comes_changes_and_goes_is_told_once() {
-        let mut known = BTreeMap::new();
-        let mut changed =
-            |list: &[w::PodSandbox]| compare(&mut known, &(list.to_vec(), Vec::new())).changed;
+        let mut known = Known::default();
+        let mut changed = |list: &[Item]| {
+            known.sandboxes = list.to_vec();
+            known.compare().changed
+        };
         let (a, b, ended) = (sandbox("1", "a", 0), sandbox("2", "b", 0), sandbox("1", "a", 1));
         assert_eq!(changed(&[a.clone(), b.clone()]), ["a", "b"]);
         assert_eq!(changed(&[a, b.clone()]), [""; 0]);
         assert_eq!(changed(&[ended, b.clone()]), ["a"]);
         assert_eq!(changed(&[b]), ["a"]);
-        let foreign = sandbox("3", "../x", 0);
-        assert_eq!(compare(&mut known, &(vec![foreign], Vec::new())).all, []);
+        known.sandboxes = vec![sandbox("3", "../x", 0)];
+        assert_eq!(known.compare().all, []);
     }
 }
