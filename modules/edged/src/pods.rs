@@ -165,11 +165,17 @@ impl Pods {
         }
         let pod = Arc::new(pod);
         match self.orders.get(&uid) {
-            Some(order) => order.send_modify(|order| {
+            Some(order) => drop(order.send_if_modified(|order| {
+                // Most often what comes is the status that this node has told.
+                let told = self.statuses.get(&uid).map(|status| Arc::clone(&status.borrow()));
+                let known = order.pod.wants_same(&pod)
+                    && told.is_some_and(|told| pod.status.agrees_with(&told));
+                let news = order.removed || order.refused != refused || !known;
                 order.pod = pod;
                 order.refused = refused;
                 order.removed = false;
-            }),
+                news
+            })),
             None => self.begin(Order { refused, ..Order::new(pod) }),
         }
         Some(uid)

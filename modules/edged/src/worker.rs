@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use module_runtime::RequestError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info};
@@ -132,8 +131,8 @@ struct Worker {
     start: i64,
     verdict: Option<Verdict>,
     stage: Stage,
-    /// A status on its way to the store, and the task that waits until it is there.
-    telling: Option<Telling>,
+    /// The status that is on its way to the store.
+    telling: Option<tell::Telling>,
     /// The status that the store took last.
     told: Option<Arc<str>>,
     /// The status as it is now, for who asks on the node itself.
@@ -154,9 +153,6 @@ struct Worker {
     /// Whether the pod waits for somebody on the node to let it go.
     held: bool,
 }
-
-/// A status on its way to the store.
-type Telling = (Arc<str>, JoinHandle<Result<(), RequestError>>);
 
 /// What a round came to.
 enum Round {
@@ -284,7 +280,6 @@ impl Worker {
     /// Returns how many seconds the pod is given to end, if it is to end.
     fn asked_to_end(&self, order: &Order) -> Option<i64> {
         let Pod { metadata, spec, status } = &*self.pod;
-        let over = matches!(status.phase.as_str(), "Succeeded" | "Failed");
         let usual = spec.termination_grace_period_seconds.unwrap_or(names::DEFAULT_GRACE);
         if metadata.deletion_timestamp.is_some() {
             Some(metadata.deletion_grace_period_seconds.unwrap_or(usual))
@@ -292,7 +287,7 @@ impl Worker {
             // Nothing but what the runtime has is known of it.
             self.seen.containers.iter().filter_map(|it| it.grace).max().or(Some(usual))
         } else {
-            (order.removed || over || self.verdict.is_some()).then_some(usual)
+            (order.removed || status.is_over() || self.verdict.is_some()).then_some(usual)
         }
     }
 
@@ -314,7 +309,7 @@ impl Worker {
         }
         self.stage = plan.stage;
         self.note_pauses(now);
-        let told = order.removed || self.tell(order, now).await;
+        let told = order.removed || self.tell(order, &plan.steps, now).await;
         if !plan.steps.is_empty() {
             return self.act(plan, now);
         }

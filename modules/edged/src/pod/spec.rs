@@ -20,6 +20,20 @@ pub(crate) struct Pod {
     pub(crate) status: LastStatus,
 }
 
+impl Pod {
+    /// Tells whether the other asks for the same and differs in nothing but what was reported. An
+    /// end that somebody else reported counts, and conditions that readiness waits for.
+    pub(crate) fn wants_same(&self, other: &Self) -> bool {
+        let Self { metadata, spec, status } = other;
+        let same_gates =
+            spec.readiness_gates.is_empty() || self.status.conditions == status.conditions;
+        self.metadata == *metadata
+            && self.spec == *spec
+            && self.status.is_over() == status.is_over()
+            && same_gates
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Metadata {
@@ -49,6 +63,11 @@ pub(crate) struct LastStatus {
 }
 
 impl LastStatus {
+    /// Tells whether the pod was reported to have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase.as_str(), "Succeeded" | "Failed")
+    }
+
     /// Returns what was reported of a container by its id.
     pub(crate) fn container(&self, id: &str) -> Option<&LastContainer> {
         let mut all = self.container_statuses.iter().chain(&self.init_container_statuses);

@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_proto::{Content, Kind, Operation};
+use module_runtime::RequestError;
 use serde_json::json;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::{Order, Worker};
+use crate::pod::plan::Step;
 use crate::statics;
 use crate::status::{self, Situation};
 use crate::store::object;
@@ -15,9 +18,23 @@ use crate::store::object;
 /// How long a worker waits for the store to take a status before it goes on without.
 const MOMENT: Duration = Duration::from_millis(200);
 
+/// How long a status that is soon over waits to be told: each costs the node and the cloud several
+/// writes to their disks, just when the runtime needs the disk to make the pod.
+const PASSING: Duration = Duration::from_secs(1);
+
+/// A status on its way to the store.
+pub(super) struct Telling {
+    patch: Arc<str>,
+    /// Whether it waits to be told.
+    passes: bool,
+    /// Ends with this.
+    task: JoinSet<Result<(), RequestError>>,
+}
+
 impl Worker {
-    /// Tells the cloud how the pod is, if that is news; false when it could not be told.
-    pub(super) async fn tell(&mut self, order: &Order, now: i64) -> bool {
+    /// Tells the cloud how the pod is, if that is news; false when the store does not have it yet.
+    /// Nobody waits for the store while there are `steps` to be taken.
+    pub(super) async fn tell(&mut self, order: &Order, steps: &[Step], now: i64) -> bool {
         let own = &self.pod.metadata.uid;
         let uid = match &order.local {
             None => Some(own),
@@ -44,8 +61,16 @@ impl Worker {
         let patch = status::patch(&situation, &mut self.transitions).to_string();
         let patch: Arc<str> = patch.into();
         self.shown.send_replace(Arc::clone(&patch));
-        if !self.hear_of_telling().await {
-            return false;
+        // What a pod is on its way to its first container is news only when that takes long.
+        let passes = !steps.is_empty() && self.seen.containers.is_empty();
+        let patience = if steps.is_empty() { MOMENT } else { Duration::ZERO };
+        let waits = self.telling.as_ref().is_some_and(|telling| telling.passes);
+        if !self.hear_of_telling(if waits { Duration::ZERO } else { patience }).await {
+            let over =
+                |telling: &mut Telling| telling.passes && !(passes && telling.patch == patch);
+            if self.telling.take_if(over).is_none() {
+                return false;
+            }
         }
         // A static pod is told when the cloud has something to show it with.
         if !has_place || self.told.as_ref() == Some(&patch) {
@@ -54,29 +79,35 @@ impl Worker {
         let metadata = &self.pod.metadata;
         let resource = object(&metadata.namespace, Kind::PodPatch, &metadata.name);
         let (store, content) = (self.host.store.clone(), Content::text(&patch));
-        let task = async move { store.tell(Operation::Patch, resource, content).await };
-        self.telling = Some((patch, tokio::spawn(task)));
-        self.hear_of_telling().await
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            if passes {
+                tokio::time::sleep(PASSING).await;
+            }
+            store.tell(Operation::Patch, resource, content).await
+        });
+        self.telling = Some(Telling { patch, passes, task });
+        self.hear_of_telling(patience).await
     }
 
     /// Waits a moment for the status that is on its way; tells whether none is on its way any more
     /// and the last arrived. A store that is dead holds up the status, not the pod.
-    async fn hear_of_telling(&mut self) -> bool {
-        let Some((patch, mut task)) = self.telling.take() else { return true };
-        match tokio::time::timeout(MOMENT, &mut task).await {
-            Ok(Ok(Ok(()))) => {
-                self.told = Some(patch);
+    async fn hear_of_telling(&mut self, patience: Duration) -> bool {
+        let Some(telling) = &mut self.telling else { return true };
+        let Ok(ended) = tokio::time::timeout(patience, telling.task.join_next()).await else {
+            return false;
+        };
+        let patch = self.telling.take().map(|telling| telling.patch);
+        match ended {
+            Some(Ok(Ok(()))) => {
+                self.told = patch;
                 true
             }
-            Ok(Ok(Err(error))) => {
+            Some(Ok(Err(error))) => {
                 warn!(pod = %self.pod.metadata.name, "cannot tell the status of a pod: {error}");
                 false
             }
-            Ok(Err(_)) => false,
-            Err(_) => {
-                self.telling = Some((patch, task));
-                false
-            }
+            Some(Err(_)) | None => false,
         }
     }
 
