@@ -5,6 +5,7 @@
 //! what the store has and that the runtime changed; [`node`] keeps the node itself known.
 
 mod api;
+pub mod bare;
 mod cgroup;
 mod config;
 pub mod cri;

@@ -1,6 +1,7 @@
 //! Pods: how long the cloud waits for them beside the bare calls to the same container runtime, and
 //! what the agent takes of the machine while they run.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -12,7 +13,6 @@ use serde_json::json;
 
 use super::footprint::{cpu_over, kib};
 use super::{ROUNDS, Row};
-use crate::rig::cri::{plain_container, plain_sandbox};
 use crate::rig::pods::{LONG, Node, sleeper};
 use crate::rig::{Setup, process, wait_until};
 
@@ -108,29 +108,26 @@ fn reboot() -> Result<Vec<Row>> {
     ])
 }
 
-/// Makes pods by the calls that it takes at the least, all at once; they are removed then. Returns
-/// how long it took until all ran.
+/// Makes pods by the calls that it takes at the least, with the same words as the agent, all at once;
+/// they are removed then. Returns how long it took until all ran.
 fn by_hand(node: &Node, count: usize) -> Result<Duration> {
-    let folder = node.containerd.path().join("bare");
-    let one = |runtime: Runtime, number: usize| {
-        let sandbox = plain_sandbox(&format!("bare{number}"), &folder);
-        async move {
-            let config = Some(sandbox.clone());
-            let request = w::RunPodSandboxRequest { config, runtime_handler: String::new() };
-            let pod_sandbox_id = runtime.run_sandbox(request).await?.pod_sandbox_id;
-            let request = w::CreateContainerRequest {
-                pod_sandbox_id: pod_sandbox_id.clone(),
-                config: Some(plain_container("c", &["sleep", "1000000"])),
-                sandbox_config: Some(sandbox),
-            };
-            let container_id = runtime.create_container(request).await?.container_id;
-            runtime.start_container(w::StartContainerRequest { container_id }).await?;
-            Ok::<_, Trouble>(pod_sandbox_id)
-        }
+    let pods = (0..count).map(|number| bare(node, number)).collect::<Result<Vec<_>>>()?;
+    let one = |runtime: Runtime, (sandbox, container): Bare| async move {
+        let config = Some(sandbox.clone());
+        let request = w::RunPodSandboxRequest { config, runtime_handler: String::new() };
+        let pod_sandbox_id = runtime.run_sandbox(request).await?.pod_sandbox_id;
+        let request = w::CreateContainerRequest {
+            pod_sandbox_id: pod_sandbox_id.clone(),
+            config: Some(container),
+            sandbox_config: Some(sandbox),
+        };
+        let container_id = runtime.create_container(request).await?.container_id;
+        runtime.start_container(w::StartContainerRequest { container_id }).await?;
+        Ok::<_, Trouble>(pod_sandbox_id)
     };
     let begin = Instant::now();
     let made = node.cri.ask(|runtime| {
-        join_all((0..count).map(|number| one(runtime.clone(), number)).collect::<Vec<_>>())
+        join_all(pods.into_iter().map(|pod| one(runtime.clone(), pod)).collect::<Vec<_>>())
     });
     let took = begin.elapsed();
     for made in made {
@@ -141,6 +138,37 @@ fn by_hand(node: &Node, count: usize) -> Result<Duration> {
         node.cri.ask(|runtime| async move { runtime.remove_sandbox(remove).await })?;
     }
     Ok(took)
+}
+
+/// A pod's sandbox and its container.
+type Bare = (w::PodSandboxConfig, w::ContainerConfig);
+
+/// Makes the words for the same pod as the cloud's, which no agent is to take for one of its own; and
+/// the files that each container of a pod has.
+fn bare(node: &Node, number: usize) -> Result<Bare> {
+    let name = format!("bare{number}");
+    let mut pod = sleeper(&name);
+    pod["metadata"]["uid"] = name.as_str().into();
+    let logs = node.containerd.path().join("bare");
+    let folder = logs.join(&name);
+    fs::create_dir_all(&folder)?;
+    let mount = |(inside, file): (&str, &str)| {
+        let path = folder.join(file);
+        fs::write(&path, "")?;
+        let (container_path, host_path) = (inside.to_owned(), path.display().to_string());
+        Ok(w::Mount { container_path, host_path, ..w::Mount::default() })
+    };
+    let mounts = [("/etc/hosts", "hosts"), ("/dev/termination-log", "said")].map(mount);
+    let mounts = mounts.into_iter().collect::<Result<Vec<_>>>()?;
+    let words = edged::bare::configs(&serde_json::to_vec(&pod)?, &logs, &mounts)?;
+    let (mut sandbox, mut containers) = words;
+    let mut container = containers.pop().context("a pod without a container")?;
+    (sandbox.labels, container.labels) = <_>::default();
+    // As deep as a pod's group, and under a name that is none of a pod that is left over.
+    let group = private_containerd::group(node.containerd.path());
+    let linux = sandbox.linux.get_or_insert_default();
+    linux.cgroup_parent = format!("{group}/kubepods/besteffort/{name}");
+    Ok((sandbox, container))
 }
 
 /// Makes pods in the cloud, all at once; they are deleted then. Returns how long it took until the
