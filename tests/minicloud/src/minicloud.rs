@@ -245,6 +245,11 @@ impl Minicloud {
         self.streams.tunnels.0.send_modify(|known| known.hesitation = hesitation);
     }
 
+    /// Has frames of users who come from now on carry up to so many bytes, and not CloudCore's 256.
+    pub fn fill_frames(&self, bytes: usize) {
+        self.streams.tunnels.0.send_modify(|known| known.piece = bytes);
+    }
+
     /// Begins a fault of a node's tunnel.
     ///
     /// # Errors

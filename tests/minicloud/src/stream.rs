@@ -64,8 +64,11 @@ pub(crate) struct Tunnel {
     pub(crate) orders: mpsc::Sender<ToTunnel>,
 }
 
+/// Bytes of a user that make one frame: CloudCore's.
+const PIECE: usize = 256;
+
 /// What is known of the tunnels.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Known {
     /// By the node's name and by its address; a later one replaces an earlier one.
     pub(crate) tunnels: BTreeMap<String, Tunnel>,
@@ -79,6 +82,22 @@ pub(crate) struct Known {
     pub(crate) frames: (u64, u64),
     /// How long a tunnel that was taken waits until it is served.
     pub(crate) hesitation: Duration,
+    /// Bytes of a user that make one frame, at most.
+    pub(crate) piece: usize,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            tunnels: BTreeMap::new(),
+            last: 0,
+            users: 0,
+            removed: BTreeMap::new(),
+            frames: (0, 0),
+            hesitation: Duration::ZERO,
+            piece: PIECE,
+        }
+    }
 }
 
 /// The tunnels, shared by their servers.

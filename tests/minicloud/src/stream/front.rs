@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -12,11 +12,11 @@ use super::{Connect, QUEUE, ToTunnel, Tunnel, Tunnels};
 use crate::core::key::Key;
 use crate::shared::Shared;
 
-/// Bytes of a user that make one frame: CloudCore's.
-const CHUNK: usize = 256;
-
 /// How often a user who has gone is told of; CloudCore does not pause at all.
 const FLOOD: Duration = Duration::from_millis(1);
+
+/// Bytes of users that are made room for at once.
+const BUFFER: usize = 16 * 1024;
 
 /// Frames' kinds.
 const LOGS: u8 = 0;
@@ -51,7 +51,8 @@ async fn answer(stream: &mut TcpStream, shared: &Shared, tunnels: &Tunnels) -> s
     let method = upgrade.then_some(method);
     let connect = Connect { kind, method, path, query, headers };
     if upgrade {
-        relay(stream, &tunnel, connect).await
+        let piece = tunnels.0.borrow().piece;
+        relay(stream, &tunnel, connect, piece).await
     } else {
         stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
         pass_on(stream, &tunnel, connect).await
@@ -103,10 +104,9 @@ async fn pass_on(stream: &mut TcpStream, tunnel: &Tunnel, connect: Connect) -> s
             bytes = user.bytes.recv() => match bytes {
                 None => return sink.write_all(b"0\r\n\r\n").await,
                 Some(bytes) => {
-                    let mut chunk = BytesMut::from(format!("{:x}\r\n", bytes.len()).as_bytes());
-                    chunk.extend_from_slice(&bytes);
-                    chunk.extend_from_slice(b"\r\n");
-                    if sink.write_all(&chunk).await.is_err() {
+                    let head = Bytes::from(format!("{:x}\r\n", bytes.len()));
+                    let mut chunk = Buf::chain(head, bytes).chain(&b"\r\n"[..]);
+                    if sink.write_all_buf(&mut chunk).await.is_err() {
                         break;
                     }
                 }
@@ -120,15 +120,23 @@ async fn pass_on(stream: &mut TcpStream, tunnel: &Tunnel, connect: Connect) -> s
 
 /// Passes bytes on both ways as they are, until the node ends it or the user has gone. As in
 /// CloudCore a user who has gone is told of until the node says that it is over.
-async fn relay(stream: &mut TcpStream, tunnel: &Tunnel, connect: Connect) -> std::io::Result<()> {
+async fn relay(
+    stream: &mut TcpStream,
+    tunnel: &Tunnel,
+    connect: Connect,
+    piece: usize,
+) -> std::io::Result<()> {
     let Some(mut user) = User::connect(tunnel, connect).await else { return Ok(()) };
     let (mut source, mut sink) = stream.split();
     let User { connection, tunnel, bytes } = &mut user;
     let upwards = async {
-        let mut buffer = [0; CHUNK];
-        while let Ok(read @ 1..) = source.read(&mut buffer).await {
-            let data = Bytes::copy_from_slice(&buffer[..read]);
-            say(tunnel, ToTunnel::Data(*connection, data)).await;
+        let mut buffer = BytesMut::new();
+        loop {
+            if buffer.capacity() < piece {
+                buffer.reserve(BUFFER.max(piece));
+            }
+            let Ok(1..) = source.read_buf(&mut (&mut buffer).limit(piece)).await else { break };
+            say(tunnel, ToTunnel::Data(*connection, buffer.split().freeze())).await;
         }
         let mut flood = tokio::time::interval(FLOOD);
         loop {

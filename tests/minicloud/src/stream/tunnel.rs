@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use serde_json::json;
-use tokio::io::{AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -29,7 +29,7 @@ const PONG: u8 = 10;
 const DATA: u64 = 3;
 const REMOVE: u64 = 4;
 
-type Source = BufReader<ReadHalf<TlsStream<TcpStream>>>;
+type Source = ws::Source<ReadHalf<TlsStream<TcpStream>>>;
 type Sink = WriteHalf<TlsStream<TcpStream>>;
 
 /// Serves a tunnel until it ends.
@@ -59,7 +59,7 @@ pub(crate) async fn serve(stream: TcpStream, shared: Shared, tunnels: Tunnels) {
     if !matches!(noted, Ok(Ok(()))) {
         let why = b"\x00\x05failed to Update KubeletEndpoint Port";
         // How it ends is the node's affair.
-        ws::write(&mut sink, TEXT, why).await.unwrap_or_default();
+        ws::write(&mut sink, TEXT, &[why]).await.unwrap_or_default();
         sink.flush().await.unwrap_or_default();
     }
     // How it ends is the node's affair.
@@ -71,8 +71,7 @@ async fn open(stream: TcpStream, shared: &Shared) -> io::Result<(Source, Sink, H
     stream.set_nodelay(true)?;
     let address = stream.peer_addr()?.ip().to_string();
     let stream = TlsAcceptor::from(shared.tls(|tls| &tls.hub)).accept(stream).await?;
-    let (source, mut sink) = tokio::io::split(stream);
-    let mut source = BufReader::new(source);
+    let (mut source, mut sink) = tokio::io::split(stream);
     let head = Head::read(&mut source).await?;
     let key = head.header("Sec-Websocket-Key").unwrap_or_default();
     if head.path != "/v1/kubeedge/connect" || head.header("Origin").is_some() || key.is_empty() {
@@ -86,7 +85,7 @@ async fn open(stream: TcpStream, shared: &Shared) -> io::Result<(Source, Sink, H
     );
     sink.write_all(answer.as_bytes()).await?;
     sink.flush().await?;
-    Ok((source, sink, head, address))
+    Ok((ws::Source::new(source), sink, head, address))
 }
 
 /// The users of a tunnel, by their connections' numbers.
@@ -109,10 +108,10 @@ async fn carry(
     let (pings, mut pinged) = mpsc::channel(QUEUE);
     let reading = async {
         loop {
-            let Frame { opcode, payload } = ws::read(&mut source).await?;
+            let Frame { opcode, payload } = source.next().await?;
             match opcode {
                 PING => pings.send(payload).await.unwrap_or_default(),
-                TEXT => take(tunnels, &users, &payload).await,
+                TEXT => take(tunnels, &users, payload).await,
                 _ => return io::Result::Ok(()),
             }
         }
@@ -121,7 +120,7 @@ async fn carry(
     let writing = async {
         loop {
             tokio::select! {
-                Some(payload) = pinged.recv() => carrier.write(PONG, &payload).await?,
+                Some(payload) = pinged.recv() => carrier.write(PONG, &[&payload]).await?,
                 Some(order) = inbox.recv() => match carrier.obey(order).await? {
                     None => {}
                     Some(fault) => return io::Result::Ok(fault),
@@ -139,9 +138,9 @@ async fn carry(
 }
 
 /// Takes a message of the node. As in CloudCore, a user who reads slowly holds up all.
-async fn take(tunnels: &Tunnels, users: &Users, payload: &[u8]) {
-    let Some((connection, rest)) = uvarint(payload) else { return };
-    let Some((kind, data)) = uvarint(rest) else { return };
+async fn take(tunnels: &Tunnels, users: &Users, mut data: Bytes) {
+    let Some(connection) = uvarint(&mut data) else { return };
+    let Some(kind) = uvarint(&mut data) else { return };
     match kind {
         DATA => {
             tunnels.0.send_if_modified(|known| {
@@ -152,7 +151,7 @@ async fn take(tunnels: &Tunnels, users: &Users, payload: &[u8]) {
             let user = users.borrow().get(&connection).cloned();
             if let Some(user) = user {
                 // One that has gone reads nothing.
-                user.send(Bytes::copy_from_slice(data)).await.unwrap_or_default();
+                user.send(data).await.unwrap_or_default();
             }
         }
         REMOVE => {
@@ -164,8 +163,8 @@ async fn take(tunnels: &Tunnels, users: &Users, payload: &[u8]) {
 }
 
 impl Carrier<'_> {
-    async fn write(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
-        ws::write(&mut self.sink, opcode, payload).await?;
+    async fn write(&mut self, opcode: u8, parts: &[&[u8]]) -> io::Result<()> {
+        ws::write(&mut self.sink, opcode, parts).await?;
         self.sink.flush().await
     }
 
@@ -189,18 +188,17 @@ impl Carrier<'_> {
                 self.sink.write_all(&bytes).await?;
                 self.sink.flush().await?;
             }
-            ToTunnel::Fault(TunnelFault::Message(bytes)) => self.write(TEXT, &bytes).await?,
+            ToTunnel::Fault(TunnelFault::Message(bytes)) => self.write(TEXT, &[&bytes]).await?,
             ToTunnel::Fault(fault) => return Ok(Some(fault)),
         }
         Ok(None)
     }
 
     async fn say(&mut self, connection: u64, kind: u64, data: &[u8]) -> io::Result<()> {
-        let mut message = Vec::new();
-        put_uvarint(&mut message, connection);
-        put_uvarint(&mut message, kind);
-        message.extend(data);
-        self.write(TEXT, &message).await
+        let mut head = Vec::new();
+        put_uvarint(&mut head, connection);
+        put_uvarint(&mut head, kind);
+        self.write(TEXT, &[&head, data]).await
     }
 }
 
@@ -220,12 +218,13 @@ impl Connect {
     }
 }
 
-fn uvarint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+fn uvarint(bytes: &mut Bytes) -> Option<u64> {
     let mut number = 0;
-    for (index, byte) in bytes.iter().enumerate().take(9) {
+    for index in 0..9.min(bytes.len()) {
+        let byte = bytes.get_u8();
         number |= u64::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
-            return Some((number, &bytes[index + 1..]));
+            return Some(number);
         }
     }
     None
