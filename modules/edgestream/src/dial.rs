@@ -11,6 +11,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use module_runtime::net::look_after;
 use module_runtime::tls::Files;
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -25,10 +26,16 @@ use crate::trouble::Trouble;
 /// The greatest head of the cloud's answer.
 const MAX_HEAD: usize = 16 * 1024;
 
+/// Bytes that are read of the socket at once. TLS itself asks for a quarter of a record at a time.
+const READ: usize = 64 * 1024;
+
+/// The connection to the cloud.
+pub(crate) type Stream = TlsStream<BufReader<TcpStream>>;
+
 /// A standing tunnel.
 #[derive(Debug)]
 pub(crate) struct Dialled {
-    pub(crate) stream: TlsStream<TcpStream>,
+    pub(crate) stream: Stream,
     /// What came behind the answer to the upgrade.
     pub(crate) early: BytesMut,
 }
@@ -49,7 +56,7 @@ async fn connect(config: &Config) -> Result<Dialled, Trouble> {
     let name = ServerName::try_from(server.host.clone())
         .map_err(|_| unreachable(io::ErrorKind::InvalidInput.into()))?;
     let stream = TlsConnector::from(tls)
-        .connect(name, stream)
+        .connect(name, BufReader::with_capacity(READ, stream))
         .await
         .map_err(|error| Trouble::Tls(server.clone(), error))?;
     upgrade(config, own, stream).await
@@ -64,11 +71,7 @@ fn certificates(files: &Files) -> Result<ClientConfig, Trouble> {
     })
 }
 
-async fn upgrade(
-    config: &Config,
-    own: SocketAddr,
-    stream: TlsStream<TcpStream>,
-) -> Result<Dialled, Trouble> {
+async fn upgrade(config: &Config, own: SocketAddr, stream: Stream) -> Result<Dialled, Trouble> {
     let server = &config.server;
     let failed =
         |error: &dyn std::fmt::Display| Trouble::Upgrade(server.clone(), error.to_string());
@@ -90,7 +93,7 @@ async fn upgrade(
     }
     let upgraded = hyper::upgrade::on(answer).await.map_err(|error| failed(&error))?;
     let parts = upgraded
-        .downcast::<TokioIo<TlsStream<TcpStream>>>()
+        .downcast::<TokioIo<Stream>>()
         .map_err(|_| failed(&"the connection changed its kind"))?;
     Ok(Dialled { stream: parts.io.into_inner(), early: parts.read_buf.into() })
 }

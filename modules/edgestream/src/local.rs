@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::core::{Life, failure};
 use crate::frames::HEAD;
 use crate::request::{Manner, Request};
-use crate::tunnel::Outgoing;
+use crate::tunnel::{Outgoing, at_once};
 use crate::words::{self, Kind, MAX_HEAD};
 
 /// Bytes of a full frame: what a read brings at most, so that a busy stream costs few frames and an
@@ -21,7 +21,7 @@ use crate::words::{self, Kind, MAX_HEAD};
 const CHUNK: usize = 32 * 1024;
 
 /// Bytes that are handed to the node at once.
-const FEED: usize = 8 * 1024;
+const FEED: usize = 16 * 1024;
 
 /// How long the node's API may take to accept; it is on this host.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -127,11 +127,7 @@ impl Local {
                     }
                 }
                 if frame.len() < CHUNK {
-                    came = tokio::select! {
-                        biased;
-                        piece = body.frame() => piece,
-                        () = std::future::ready(()) => None,
-                    };
+                    came = at_once(body.frame()).flatten();
                 }
             }
             length += (frame.len() - begin) as u64;
@@ -150,7 +146,7 @@ impl Local {
         mut feed: ReadHalf<SimplexStream>,
     ) -> Result<(), Unserved> {
         let stream = self.connect().await?;
-        let (from_node, mut to_node) = stream.into_split();
+        let (mut from_node, mut to_node) = stream.into_split();
         let head = request.head(&self.api.to_string());
         let feeding = async {
             let mut buffer = BytesMut::with_capacity(FEED);
@@ -168,12 +164,10 @@ impl Local {
         let passing = async {
             while from_node.readable().await.is_ok() {
                 let mut frame = self.frame();
-                match from_node.try_read_buf(&mut frame) {
-                    Ok(0) => break,
-                    Ok(_) if !self.send(frame).await => break,
-                    Ok(_) => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(_) => break,
+                match at_once(from_node.read_buf(&mut frame)) {
+                    Some(Ok(1..)) if self.send(frame).await => {}
+                    Some(_) => break,
+                    None => {}
                 }
             }
         };

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind::UnexpectedEof;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -125,6 +127,7 @@ impl<F: FnOnce()> Signs<F> {
 
 /// The node's side of a session.
 struct Side {
+    /// What waits for the node, [`WINDOW`] bytes at most.
     feed: WriteHalf<SimplexStream>,
     task: AbortHandle,
 }
@@ -133,6 +136,14 @@ impl Drop for Side {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Bytes that their session has no room for.
+struct Waiting {
+    connection: u64,
+    data: Bytes,
+    /// Since when the session took none of them.
+    since: Instant,
 }
 
 /// What a tunnel holds, beside its socket.
@@ -144,10 +155,8 @@ struct Hands<'a> {
     ended: mpsc::Sender<(u64, u64)>,
     /// What is to be said beside the sessions' data.
     say: VecDeque<Outgoing>,
-    /// Bytes that their session has no room for, while they wait.
-    feeding: Option<(u64, Bytes)>,
-    /// Since when nothing was fed.
-    fed: Instant,
+    /// While there are some, nothing more is read.
+    waiting: Option<Waiting>,
 }
 
 /// Carries a tunnel until it ends; returns why it did. `streams` is told how many sessions stand, and
@@ -175,9 +184,8 @@ pub(crate) async fn carry(
             return trouble;
         }
         streams.send_if_modified(|now| std::mem::replace(now, hands.sessions.len()) != *now);
-        let (waits, reads) = (hands.feeding.is_some(), hands.has_room());
+        let (stalled, reads) = (hands.stalled(), hands.has_room());
         let silent = signs.deadline(config).filter(|_| reads);
-        let stalled = hands.fed + hands.patience();
         let room = hands.up.clone();
         decoder.input.reserve(READ);
         tokio::select! {
@@ -189,8 +197,8 @@ pub(crate) async fn carry(
                 Err(error) if error.kind() == UnexpectedEof => return Trouble::Closed,
                 Err(error) => return Trouble::Broken(error),
             },
-            () = hands.feed(), if waits => signs.unanswered = None,
-            () = sleep_until(stalled.into()), if waits => {
+            () = hands.feed(), if stalled.is_some() => signs.unanswered = None,
+            () = at(stalled), if stalled.is_some() => {
                 signs.unanswered = None;
                 hands.give_up();
             }
@@ -207,7 +215,7 @@ pub(crate) async fn carry(
             }
             _ = ping.tick() => hands.ping(),
             Ok(()) = pinged.changed() => signs.pinged(*pinged.borrow_and_update()),
-            () = sleep_until(silent.unwrap_or(stalled).into()), if silent.is_some() => {
+            () = at(silent), if silent.is_some() => {
                 return Trouble::Silent(config.read_deadline);
             }
         }
@@ -227,14 +235,13 @@ impl<'a> Hands<'a> {
             up,
             ended,
             say: VecDeque::new(),
-            feeding: None,
-            fed: now(),
+            waiting: None,
         }
     }
 
     /// Tells whether more may be read.
     fn has_room(&self) -> bool {
-        self.feeding.is_none() && self.say.len() < MAX_SAID
+        self.waiting.is_none() && self.say.len() < MAX_SAID
     }
 
     /// Takes what was read, until bytes wait for their session.
@@ -271,9 +278,11 @@ impl<'a> Hands<'a> {
                     let task = tokio::spawn(local.serve(request, feed)).abort_handle();
                     self.sides.insert(connection, Side { feed: own, task });
                 }
+                Effect::Feed(_, data) if data.is_empty() => {}
                 Effect::Feed(connection, data) => {
-                    self.feeding = Some((connection, data)).filter(|(_, data)| !data.is_empty());
-                    self.fed = now();
+                    self.waiting = Some(Waiting { connection, data, since: now() });
+                    // Mostly there is room.
+                    at_once(self.feed());
                 }
                 Effect::Drop(connection) => drop(self.sides.remove(&connection)),
                 Effect::Say(connection, kind, data) => {
@@ -287,29 +296,29 @@ impl<'a> Hands<'a> {
 
     /// Gives the session whose bytes wait as many as it has room for. Cancelling it loses nothing.
     async fn feed(&mut self) {
-        let Some((connection, data)) = &mut self.feeding else { return };
+        let Some(Waiting { connection, data, since }) = &mut self.waiting else { return };
         let written = match self.sides.get_mut(connection) {
             Some(side) => side.feed.write(data).await.unwrap_or(0),
             None => 0,
         };
         data.advance(written);
+        *since = now();
         // A session that is gone needs nothing.
         if written == 0 || data.is_empty() {
-            self.feeding = None;
+            self.waiting = None;
         }
-        self.fed = now();
     }
 
-    /// Returns how long a session may take nothing.
-    fn patience(&self) -> Duration {
-        if self.sides.len() > 1 { STALL_AMONG_OTHERS } else { STALL }
+    /// Returns when the session whose bytes wait is to be given up.
+    fn stalled(&self) -> Option<Instant> {
+        let patience = if self.sides.len() > 1 { STALL_AMONG_OTHERS } else { STALL };
+        Some(self.waiting.as_ref()?.since + patience)
     }
 
     /// Ends the session that has held up all others for too long.
     fn give_up(&mut self) {
-        let patience = self.patience();
-        let Some((connection, _)) = self.feeding.take() else { return };
-        tracing::warn!(connection, "a stream took nothing for {patience:?} and was ended");
+        let Some(Waiting { connection, .. }) = self.waiting.take() else { return };
+        tracing::warn!(connection, "a stream took nothing of its input for too long and was ended");
         let effects = self.sessions.stalled(connection);
         // Its effects leave no tunnel.
         let _stays = self.carry_out(effects);
@@ -357,6 +366,24 @@ async fn write<S: AsyncWrite + Unpin>(
         }
     }
     Trouble::Ending
+}
+
+/// Waits until then; for ever where there is no such time.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns what a future has to say now; nothing when it would wait.
+pub(crate) fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    // Without a budget: a caller who tries again would never get a new one.
+    let future = pin!(tokio::task::unconstrained(future));
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
 }
 
 fn now() -> Instant {
