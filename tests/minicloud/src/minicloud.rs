@@ -245,7 +245,8 @@ impl Minicloud {
         self.streams.tunnels.0.send_modify(|known| known.hesitation = hesitation);
     }
 
-    /// Has frames of users who come from now on carry up to so many bytes, and not CloudCore's 256.
+    /// Has frames of users who come from now on carry up to so many bytes, instead of
+    /// CloudCore's [`stream::PIECE`].
     pub fn fill_frames(&self, bytes: usize) {
         self.streams.tunnels.0.send_modify(|known| known.piece = bytes);
     }

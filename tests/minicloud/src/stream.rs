@@ -65,7 +65,7 @@ pub(crate) struct Tunnel {
 }
 
 /// Bytes of a user that make one frame: CloudCore's.
-const PIECE: usize = 256;
+pub const PIECE: usize = 256;
 
 /// What is known of the tunnels.
 #[derive(Clone, Debug)]

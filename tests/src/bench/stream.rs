@@ -3,7 +3,7 @@
 
 use std::io::Read as _;
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ipc_proto::Module;
@@ -14,13 +14,16 @@ use super::{ROUNDS, Row};
 use crate::rig::pods::{LONG, Node, pod};
 use crate::rig::spdy::{BOTH, OUTPUT};
 use crate::rig::stream::{Door, read_until};
-use crate::rig::{Setup, wait_until};
+use crate::rig::{Setup, process, wait_until};
 
 /// Bytes of a round.
 const LENGTH: u64 = 64 << 20;
 
 /// Bytes of the long pipe.
 const LONG_LENGTH: u64 = 1 << 30;
+
+/// Bytes of a frame that a cloud with full frames would send.
+const FULL: usize = 32 * 1024;
 
 /// Streams that stand while memory is measured: half of them logs.
 const STREAMS: usize = 50;
@@ -36,31 +39,53 @@ pub(super) fn run() -> Result<Vec<Row>> {
     node.apply(speaker())?;
     node.wait_pod_ready("speaker")?;
     let cloud = Door::of_cloud(&node.cloud);
-    let direct = Door::of_node(node.rig.setup().api);
     wait_until("the log is written and the tunnel stands", LONG, || {
         let last = |door: Door| door.logs("speaker", "c", "tailLines=1");
         last(cloud).is_ok_and(|mut logs| read_until(&mut logs, "the end\n").is_ok())
     })?;
     let mut rows = vec![memory(&node, cloud)?];
-    type Carry = fn(Door, u64) -> Result<f64>;
     let ways: [(&str, Carry); 3] =
         [("a log", log), ("exec, out of a container", out), ("exec, into a container", into)];
     for (what, carry) in ways {
-        let (mut bare, mut told, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            bare.push(carry(direct, LENGTH)?);
-            told.push(carry(cloud, LENGTH)?);
-            ratio.extend(told.last().zip(bare.last()).map(|(told, bare)| told / bare));
-        }
-        rows.push(Row::of(format!("{what}, from the node's API"), "MiB/s", &bare));
-        rows.push(Row::of(format!("{what}, through the tunnel"), "MiB/s", &told));
-        rows.push(Row::of(format!("{what}, ratio of the two"), "", &ratio).target("≥ 0.8"));
+        rows.extend(compare(what, carry, &node)?);
     }
+    let [.., last] = ways;
+    node.cloud.minicloud().fill_frames(FULL);
+    rows.extend(compare("exec, into a container in full frames", last.1, &node)?);
+    node.cloud.minicloud().fill_frames(minicloud::stream::PIECE);
     for (what, carry) in &ways[1..] {
         let rate = carry(cloud, LONG_LENGTH)?;
         rows.push(Row::of(format!("{what}, 1 GiB through the tunnel"), "MiB/s", &[rate]));
     }
     Ok(rows)
+}
+
+/// Carries so many bytes; returns how many MiB in a second.
+type Carry = fn(Door, u64) -> Result<f64>;
+
+/// Measures a way directly and through the tunnel, in turns, and what edgestream takes for it.
+fn compare(what: &str, carry: Carry, node: &Node) -> Result<[Row; 4]> {
+    let cloud = Door::of_cloud(&node.cloud);
+    let direct = Door::of_node(node.rig.setup().api);
+    let pid = node.rig.pid_of(Module::Edgestream)?;
+    let used = || -> Result<u64> { Ok(process::thread_times(pid)?.values().sum()) };
+    let [mut bare, mut told, mut ratio, mut cost] = [const { Vec::new() }; 4];
+    for _ in 0..ROUNDS {
+        let direct = carry(direct, LENGTH)?;
+        let before = used()?;
+        let through = carry(cloud, LENGTH)?;
+        let nanos = Duration::from_nanos(used()? - before);
+        cost.push(nanos.as_secs_f64() * 1e3 / mib(LENGTH));
+        bare.push(direct);
+        told.push(through);
+        ratio.push(through / direct);
+    }
+    Ok([
+        Row::of(format!("{what}, from the node's API"), "MiB/s", &bare),
+        Row::of(format!("{what}, through the tunnel"), "MiB/s", &told),
+        Row::of(format!("{what}, ratio of the two"), "", &ratio).target("≥ 0.8"),
+        Row::of(format!("{what}, processor time of edgestream"), "ms/MiB", &cost),
+    ])
 }
 
 /// A container that has written a long log.
@@ -71,9 +96,13 @@ fn speaker() -> serde_json::Value {
     pod("speaker", json!({"containers": [{"name": "c", "command": ["sh", "-c", script]}]}))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "MiB a second need no more")]
+#[expect(clippy::cast_precision_loss, reason = "MiB need no more")]
+fn mib(length: u64) -> f64 {
+    length as f64 / f64::from(1 << 20)
+}
+
 fn rate(begin: Instant, length: u64) -> f64 {
-    length as f64 / f64::from(1 << 20) / begin.elapsed().as_secs_f64()
+    mib(length) / begin.elapsed().as_secs_f64()
 }
 
 /// Reads the log, which is as long as `length` says.
