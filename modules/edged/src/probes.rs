@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tracing::debug;
 
 use action::Outcome;
-pub(crate) use tally::Tally;
+pub(crate) use tally::{BOUNDS, Tally};
 
 use crate::cri::Runtime;
 use crate::notes::{About, Notes};
@@ -172,7 +173,7 @@ impl Watch {
         };
         let period = seconds(self.probe.period_seconds, 10);
         let timeout = seconds(self.probe.timeout_seconds, 1);
-        let begin = tokio::time::Instant::now() + delay;
+        let begin = Instant::now() + delay;
         let mut ticks = tokio::time::interval_at(begin, period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut verdict = Verdict::default();
@@ -185,9 +186,10 @@ impl Watch {
                 id: &self.id,
                 ip: &self.ip,
             };
+            let begin = Instant::now();
             let outcome = action::probe(handler, &place, timeout).await;
-            let result = tally::Result::from(&outcome);
-            self.tally.note(&self.about, &self.container.name, self.purpose, result);
+            let tried = (tally::Result::from(&outcome), begin.elapsed());
+            self.tally.note(&self.about, &self.container.name, self.purpose, tried);
             let (well, said) = match outcome {
                 Outcome::Well => (true, String::new()),
                 Outcome::Odd(said) => {

@@ -12,7 +12,7 @@ use super::reply::{Body, Refusal, Reply, exposition};
 use super::stats::{Look, Used, kibibytes, sum};
 use crate::cri::words as w;
 use crate::pod::names;
-use crate::probes::Tally;
+use crate::probes::{BOUNDS, Tally};
 
 /// Metrics that are being written.
 #[derive(Debug, Default)]
@@ -108,8 +108,9 @@ fn node_and_containers(text: &mut Text, look: &Look) {
         used.memory.map(|memory| (float(memory.working_set), memory.at))
     });
     let help = "Start time of the container since unix epoch in seconds";
+    // metrics-server takes nothing of a pod of which it knows a container in part.
     each("container_start_time_seconds", "gauge", help, &|used| {
-        Some((seconds(used.found.created), 0))
+        used.cpu.zip(used.memory).map(|_| (seconds(used.found.created), 0))
     });
 }
 
@@ -184,8 +185,9 @@ pub(crate) fn cadvisor(look: &Look) -> Response<Body> {
         Some((float(layer.used_bytes?.value), layer.timestamp))
     });
     let help = "Start time of the container since unix epoch in seconds.";
+    // metrics-server takes nothing of a pod of which it knows a container in part.
     each("container_start_time_seconds", "gauge", help, &|used| {
-        Some((seconds(used.found.created), 0))
+        used.cpu.zip(used.memory).map(|_| (seconds(used.found.created), 0))
     });
     networks(&mut text, look);
     exposition(text.0)
@@ -216,17 +218,38 @@ pub(crate) fn probes(tally: &Tally) -> Response<Body> {
     let name = "prober_probe_total";
     let help =
         "Cumulative number of a liveness, readiness or startup probe for a container by result.";
+    let all = tally.all();
     text.family(name, "counter", help);
-    for (key, count) in tally.all() {
+    for (key, tries) in &all {
+        for (result, count) in &tries.results {
+            let labels = [
+                ("container", key.container.as_str()),
+                ("namespace", &key.namespace),
+                ("pod", &key.pod),
+                ("pod_uid", &key.uid),
+                ("probe_type", &format!("{:?}", key.purpose)),
+                ("result", result.name()),
+            ];
+            text.one(name, &labels, float(*count), 0);
+        }
+    }
+    let name = "prober_probe_duration_seconds";
+    text.family(name, "histogram", "Duration in seconds for a probe response.");
+    for (key, tries) in all.iter().filter(|(_, tries)| tries.timed > 0) {
+        let purpose = format!("{:?}", key.purpose);
         let labels = [
             ("container", key.container.as_str()),
             ("namespace", &key.namespace),
             ("pod", &key.pod),
-            ("pod_uid", &key.uid),
-            ("probe_type", &format!("{:?}", key.purpose)),
-            ("result", key.result.name()),
+            ("probe_type", &purpose),
         ];
-        text.one(name, &labels, float(count), 0);
+        let bounds = BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
+        for (bound, count) in bounds.zip(tries.within.iter().chain([&tries.timed])) {
+            let labels = [&labels[..], &[("le", &bound)]].concat();
+            text.one(&format!("{name}_bucket"), &labels, float(*count), 0);
+        }
+        text.one(&format!("{name}_sum"), &labels, tries.seconds, 0);
+        text.one(&format!("{name}_count"), &labels, float(tries.timed), 0);
     }
     exposition(text.0)
 }

@@ -260,6 +260,55 @@ async fn are_expositions(stage: &Stage) {
     }
 }
 
+/// Checks that metrics-server takes all numbers: it wants none missing and none zero of a node, nor of
+/// any container of a pod.
+fn metrics_server_takes_all(text: &str) {
+    let value = |name: &str, labels: &[&str]| {
+        let is_meant = |line: &&str| {
+            let Some(rest) = line.strip_prefix(name) else { return false };
+            rest.starts_with([' ', '{']) && labels.iter().all(|label| rest.contains(label))
+        };
+        let line = text.lines().find(is_meant).unwrap_or_else(|| panic!("no {name} in {text}"));
+        let mut words =
+            line.rsplit('}').next().unwrap().split_whitespace().skip_while(|it| *it == name);
+        let value: f64 = words.next().unwrap().parse().unwrap();
+        assert!(value > 0.0, "{line}");
+        (value, words.next().map(|at| at.parse::<i64>().unwrap()))
+    };
+    for name in ["node_cpu_usage_seconds_total", "node_memory_working_set_bytes"] {
+        let (_, at) = value(name, &[]);
+        assert!(at.is_some(), "{name} without a time in {text}");
+    }
+    for container in ["worker", "speaker"] {
+        let label = format!("container=\"{container}\"");
+        let labels = [&label, "namespace=\"ns\"", "pod=\"p\""];
+        for kind in ["cpu_usage_seconds_total", "memory_working_set_bytes"] {
+            let (_, at) = value(&format!("container_{kind}"), &labels);
+            assert!(at.is_some(), "{kind} without a time in {text}");
+        }
+        let (start, _) = value("container_start_time_seconds", &labels);
+        assert!(start < 4e9, "seconds since 1970: {start}");
+    }
+}
+
+async fn probes_are_counted_and_timed(stage: &Stage) {
+    let probed = async |kind: &str, result: &str| {
+        let labels = format!(
+            r#"container="worker",namespace="ns",pod="p",pod_uid="uid-p",probe_type="{kind}",result="{result}""#
+        );
+        let probes = stage.get("/metrics/probes").await;
+        // As in kubelet, those that failed are not timed.
+        let series =
+            r#"prober_probe_duration_seconds_bucket{container="worker",namespace="ns",pod="p","#;
+        let timed = format!(r#"{series}probe_type="{kind}",le="+Inf"}} "#);
+        assert!(!probes.contains(&timed) || kind != "Liveness", "{probes}");
+        probes.contains(&format!("prober_probe_total{{{labels}}} "))
+            && (probes.contains(&timed) || result == "failed")
+    };
+    until("a good probe is counted", async || probed("Readiness", "successful").await).await;
+    until("a bad probe is counted", async || probed("Liveness", "failed").await).await;
+}
+
 #[tokio::test]
 async fn what_is_used_and_what_runs_is_told() {
     let Some(stage) = stage().await else { return };
@@ -283,6 +332,7 @@ async fn what_is_used_and_what_runs_is_told() {
     let series = r#"container_cpu_usage_seconds_total{container="worker",namespace="ns",pod="p"}"#;
     assert!(resource.contains(series), "{resource}");
     assert!(resource.contains("resource_scrape_error 0\n"), "{resource}");
+    metrics_server_takes_all(&resource);
     let cadvisor = stage.get("/metrics/cadvisor").await;
     // Dashboards leave out what has no image.
     let id = stage.id("worker").await;
@@ -297,14 +347,7 @@ async fn what_is_used_and_what_runs_is_told() {
         assert_eq!(shown[key], told[key], "{key}");
     }
     assert!(!shown.as_object().unwrap().keys().any(|key| key.starts_with('$')), "{shown}");
-    let probed = async |kind: &str, result: &str| {
-        let labels = format!(
-            r#"container="worker",namespace="ns",pod="p",pod_uid="uid-p",probe_type="{kind}",result="{result}""#
-        );
-        stage.get("/metrics/probes").await.contains(&format!("prober_probe_total{{{labels}}} "))
-    };
-    until("a good probe is counted", async || probed("Readiness", "successful").await).await;
-    until("a bad probe is counted", async || probed("Liveness", "failed").await).await;
+    probes_are_counted_and_timed(&stage).await;
     let pods: Value = serde_json::from_str(&stage.get("/runningpods/").await).unwrap();
     assert_eq!(pods["items"][0]["metadata"]["uid"], "uid-p");
     assert_eq!(stage.get("/healthz/syncloop").await, "ok");
