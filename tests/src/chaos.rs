@@ -1,6 +1,7 @@
 //! Chaos: faults at random while messages flow, for as long as asked, and the promises checked all
 //! the while. The faults and their times are a pure function of the seed ([`mod@schedule`]).
 
+pub mod devices;
 pub mod pods;
 pub mod schedule;
 mod summary;

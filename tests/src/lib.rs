@@ -4,5 +4,4 @@
 pub mod bench;
 pub mod chaos;
 pub mod rig;
-pub mod storm;
 pub mod traffic;

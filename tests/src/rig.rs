@@ -4,10 +4,12 @@
 //! also when its test fails. Rigs share nothing, so tests run side by side.
 
 pub mod binaries;
+pub mod bus;
 pub mod certs;
 pub mod cloud;
 pub mod control;
 pub mod cri;
+pub mod devices;
 pub mod hostile;
 pub mod mapper;
 pub mod mosquitto;

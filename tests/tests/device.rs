@@ -1,18 +1,16 @@
 //! Devices between applications on the node, which speak MQTT, and the cloud.
 
-#[path = "device/place.rs"]
-mod place;
-
 use anyhow::{Context, Result};
+use edgecore_tests::rig::bus::Place;
+use edgecore_tests::rig::devices::{SENSOR, heard, report};
 use edgecore_tests::rig::mosquitto::publish;
 use ipc_proto::Module;
-use place::{Place, SENSOR, heard, report};
 use rustix::process::Signal;
 use serde_json::json;
 
 #[test]
 fn a_report_is_answered_to_the_application_and_reaches_the_device_status() -> Result<()> {
-    let place = Place::new()?;
+    let place = Place::of_device()?;
     let mut results = place.hear("twin/update/result")?;
     place.update(22)?;
     let result = heard(&mut results)?;
@@ -28,7 +26,7 @@ fn a_report_is_answered_to_the_application_and_reaches_the_device_status() -> Re
 
 #[test]
 fn a_report_that_was_answered_survives_the_death_of_all_and_a_cloud_that_is_away() -> Result<()> {
-    let place = Place::new()?;
+    let place = Place::of_device()?;
     let mut results = place.hear("twin/update/result")?;
     place.cloud.with(|cloud| async move {
         cloud.fault(None, minicloud::fault::Fault::Restart { down_millis: 3000 }).await
@@ -45,19 +43,19 @@ fn a_report_that_was_answered_survives_the_death_of_all_and_a_cloud_that_is_away
 
 #[test]
 fn a_bad_report_is_answered_with_code_and_reason_and_counted() -> Result<()> {
-    let place = Place::new()?;
+    let place = Place::of_device()?;
     let mut results = place.hear("twin/update/result")?;
-    publish(place.port, &format!("{SENSOR}/twin/update"), &report("warm"), &[])?;
+    publish(place.port(), &format!("{SENSOR}/twin/update"), &report("warm"), &[])?;
     let result = heard(&mut results)?;
     assert_eq!(result["code"], 400);
     let reason = result["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("'warm'") && reason.contains("int"), "{reason}");
-    place.wait_report("it is counted", |report| report["badInput"]["badRequests"] == 1)
+    place.wait_for_twins("it is counted", |report| report["badInput"]["badRequests"] == 1)
 }
 
 #[test]
 fn a_device_that_the_cloud_deletes_is_gone() -> Result<()> {
-    let place = Place::new()?;
+    let place = Place::of_device()?;
     place.delete("default/device/sensor1")?;
     place.wait_for_devices(0)?;
     let mut results = place.hear("twin/update/result")?;
@@ -68,7 +66,7 @@ fn a_device_that_the_cloud_deletes_is_gone() -> Result<()> {
 
 #[test]
 fn edgectl_shows_devices_also_without_a_cloud_and_without_the_agent() -> Result<()> {
-    let mut place = Place::new()?;
+    let mut place = Place::of_device()?;
     let mapper = place.mapper("m")?;
     mapper.register("toy", "modbus", true)?;
     let state = json!({"deviceName": "sensor1", "deviceNamespace": "default", "state": "online"});
@@ -79,7 +77,7 @@ fn edgectl_shows_devices_also_without_a_cloud_and_without_the_agent() -> Result<
     let mut results = place.hear("twin/update/result")?;
     place.update(23)?;
     heard(&mut results)?;
-    place.wait_report("it waits for the cloud", |report| {
+    place.wait_for_twins("it waits for the cloud", |report| {
         report["unconfirmed"] == 1 && report["mappers"][0]["state"] == "ok"
     })?;
 

@@ -1,19 +1,17 @@
 //! Mappers: programs on the node that speak with devices and, by gRPC, with devicetwin.
 
-#[path = "device/place.rs"]
-mod place;
-
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command};
 
 use anyhow::{Context, Result, ensure};
+use edgecore_tests::rig::bus::Place;
+use edgecore_tests::rig::devices::{device, heard, heard_on, model};
 use edgecore_tests::rig::mapper::{Manner, Mapper, Refusal};
 use edgecore_tests::rig::mosquitto::publish;
 use edgecore_tests::rig::privilege::is_root;
 use edgecore_tests::rig::{SOON, process, wait_for, wait_until};
 use ipc_proto::Module;
-use place::{Place, device, heard, model};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -42,7 +40,7 @@ fn wanted(request: &Value) -> &Value {
 
 #[test]
 fn a_mapper_hears_of_models_and_devices_that_come_change_and_go() -> Result<()> {
-    let place = Place::new()?;
+    let place = Place::of_device()?;
     let mapper = place.mapper("m")?;
     let reply = mapper.register("toy", "modbus", true)?;
     let spec = &reply["deviceList"][0]["spec"];
@@ -83,7 +81,7 @@ fn a_mapper_hears_of_models_and_devices_that_come_change_and_go() -> Result<()> 
 
 #[test]
 fn a_report_of_a_mapper_reaches_the_cloud_and_one_that_lacks_anything_harms_nobody() -> Result<()> {
-    let place = Place::new()?;
+    let place = Place::of_device()?;
     let mapper = place.mapper("m")?;
     let pid = place.rig.pid_of(Module::Devicetwin)?;
     mapper.register("toy", "modbus", true)?;
@@ -132,7 +130,7 @@ fn a_report_of_a_mapper_reaches_the_cloud_and_one_that_lacks_anything_harms_nobo
 #[test]
 fn a_mapper_that_registered_is_served_after_the_death_of_devicetwin_and_from_a_new_socket()
 -> Result<()> {
-    let place = Place::new()?;
+    let place = Place::of_device()?;
     let mapper = place.mapper("m")?;
     mapper.register("toy", "modbus", true)?;
     place.rig.signal(Module::Devicetwin, Signal::KILL)?;
@@ -150,12 +148,12 @@ fn a_mapper_that_registered_is_served_after_the_death_of_devicetwin_and_from_a_n
 
 #[test]
 fn a_mapper_that_died_is_told_everything_when_it_is_back() -> Result<()> {
-    let place = Place::new()?;
+    let place = Place::of_device()?;
     let mapper = place.mapper("m")?;
     mapper.register("toy", "modbus", true)?;
     drop(mapper);
     place.apply(wanting(device(), "27"))?;
-    place.wait_report("the death is noticed", |report| {
+    place.wait_for_twins("the death is noticed", |report| {
         let mapper = &report["mappers"][0];
         let reason = mapper["reason"].as_str().unwrap_or_default();
         mapper["state"] == "trouble" && reason.contains("has ended")
@@ -163,7 +161,7 @@ fn a_mapper_that_died_is_told_everything_when_it_is_back() -> Result<()> {
     let mapper = place.mapper("m")?;
     assert_eq!(mapper.wait_call("CreateDeviceModel")?["model"]["name"], "sensor-model");
     assert_eq!(wanted(&mapper.wait_call("RegisterDevice")?), "27");
-    place.wait_report("it is well again", |report| report["mappers"][0]["state"] == "ok")
+    place.wait_for_twins("it is well again", |report| report["mappers"][0]["state"] == "ok")
 }
 
 /// Checks that another mapper and an application are served.
@@ -204,7 +202,7 @@ impl Drop for Flood {
 
 #[test]
 fn a_mapper_that_hangs_refuses_or_floods_hurts_only_itself() -> Result<()> {
-    let place = Place::new()?;
+    let place = Place::of_device()?;
     place.apply(other_device())?;
     place.wait_for_devices(2)?;
     let bad = place.mapper("bad")?;
@@ -220,7 +218,7 @@ fn a_mapper_that_hangs_refuses_or_floods_hurts_only_itself() -> Result<()> {
     bad.behave(Manner::Refusing(13));
     // The call that hangs ends in its time; the next one is answered.
     assert_eq!(wanted(&bad.wait_call("RegisterDevice")?), "30");
-    place.wait_report("the refusal is shown", |report| {
+    place.wait_for_twins("the refusal is shown", |report| {
         let reason = report["mappers"][0]["reason"].as_str().unwrap_or_default();
         reason.contains("Internal")
     })?;
@@ -228,7 +226,7 @@ fn a_mapper_that_hangs_refuses_or_floods_hurts_only_itself() -> Result<()> {
     bad.behave(Manner::Good);
 
     let _flood = Flood::start(&place)?;
-    place.wait_report("the flood is there", |report| {
+    place.wait_for_twins("the flood is there", |report| {
         report["badInput"]["unknownDevices"].as_u64().is_some_and(|count| count > 100)
     })?;
     others_are_served(&place, &other, 33)?;
@@ -243,13 +241,13 @@ fn a_socket_without_permission_is_named_with_the_way_out() -> Result<()> {
     if !is_root() {
         return Ok(());
     }
-    let place = Place::new()?;
+    let place = Place::of_device()?;
     let mapper = place.mapper("m")?;
     // As a mapper that runs as root makes it.
     std::fs::set_permissions(mapper.socket(), Permissions::from_mode(0o755))?;
     mapper.register("toy", "modbus", true)?;
     place.apply(wanting(device(), "28"))?;
-    place.wait_report("it is named", |report| {
+    place.wait_for_twins("it is named", |report| {
         let reason = report["mappers"][0]["reason"].as_str().unwrap_or_default();
         reason.contains("no permission to connect to") && reason.contains("devicetwin.user")
     })?;
@@ -302,18 +300,18 @@ fn is_of_applications(topic: &str) -> bool {
 
 #[test]
 fn what_was_recorded_of_applications_and_mappers_happens_again() -> Result<()> {
-    let place = Place::new()?;
+    let place = Place::of_device()?;
     let topics = include_str!("../fixtures/devices/mqtt.txt").lines();
     let topics: Vec<_> = topics.filter_map(|line| line.split_once(' ')).collect();
     let mut said = topics.iter().filter(|(topic, payload)| {
         // To a mapper's report without a property Go answered that to applications.
         !is_of_applications(topic) && !payload.contains("key:twin does not exist")
     });
-    let mut all = edgecore_tests::rig::mosquitto::subscribe(place.port, "$hw/events/#", &[])?;
+    let mut all = edgecore_tests::rig::mosquitto::subscribe(place.port(), "$hw/events/#", &[])?;
     let mut expect = |count: usize| {
         for (topic, payload) in said.by_ref().take(count) {
             let heard = loop {
-                let (heard, payload) = place::heard_on(&mut all)?;
+                let (heard, payload) = heard_on(&mut all)?;
                 if !is_of_applications(&heard) {
                     break (heard, plain(payload));
                 }
@@ -324,7 +322,7 @@ fn what_was_recorded_of_applications_and_mappers_happens_again() -> Result<()> {
         Ok(())
     };
     for (topic, payload) in topics.iter().filter(|(topic, _)| is_of_applications(topic)) {
-        publish(place.port, topic, payload, &[])?;
+        publish(place.port(), topic, payload, &[])?;
     }
     expect(5)?;
     place.delete("default/device/sensor1")?;

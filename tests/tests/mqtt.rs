@@ -1,15 +1,13 @@
 //! MQTT between clients on the node and the cloud: through a broker of their own, through the
 //! internal one, and both.
 
-#[path = "mqtt/place.rs"]
-mod place;
 #[path = "mqtt/twin.rs"]
 mod twin;
 
 use anyhow::{Context, Result};
+use edgecore_tests::rig::bus::{Mode, Place};
 use edgecore_tests::rig::mosquitto::{publish, subscribe};
 use ipc_proto::Module;
-use place::{Mode, Place};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use twin::Twin;

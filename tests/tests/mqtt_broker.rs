@@ -1,21 +1,17 @@
 //! The internal broker, with mosquitto's own commands as its clients; and brokers and clients that
 //! do not behave.
 
-#[path = "mqtt/place.rs"]
-#[expect(dead_code, reason = "the file serves other tests too")]
-mod place;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use edgecore_tests::rig::bus::{Mode, Place};
 use edgecore_tests::rig::mosquitto::{publish, subscribe, try_publish};
 use edgecore_tests::rig::operator::Live;
 use edgecore_tests::rig::{SOON, process, wait_until};
 use ipc_proto::Module;
-use place::{Mode, Place};
 use rustix::process::Signal;
 use serde_json::json;
 

@@ -1,10 +1,6 @@
 //! External brokers that are slow, stuck, gone at the wrong moment or full of rubbish; and clients
 //! that wait for nothing.
 
-#[path = "mqtt/place.rs"]
-#[expect(dead_code, reason = "the file serves other tests too")]
-mod place;
-
 use std::io::Write;
 use std::net::TcpListener;
 use std::thread::{park_timeout, spawn};
@@ -12,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::BytesMut;
+use edgecore_tests::rig::bus::{Mode, Place};
 use edgecore_tests::rig::mosquitto::publish;
 use edgecore_tests::rig::mqtt::{Link, Writer, message};
 use edgecore_tests::rig::{SOON, wait_until};
 use eventbus::mqtt::{self, Packet, Reason, Version};
 use ipc_proto::Module;
-use place::{Mode, Place};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::Signal;
 use serde_json::json;

@@ -2,15 +2,11 @@
 //! same goes in, the same comes out, through either broker. Times, drawn identities and the words of
 //! errors are left aside.
 
-#[path = "mqtt/place.rs"]
-#[expect(dead_code, reason = "the file serves other tests too")]
-mod place;
-
 use anyhow::{Context, Result, bail};
+use edgecore_tests::rig::bus::{Mode, Place};
 use edgecore_tests::rig::mosquitto::{publish, subscribe};
 use edgecore_tests::rig::operator::Live;
 use edgecore_tests::rig::{SOON, wait_until};
-use place::{Mode, Place};
 use serde_json::{Value, json};
 
 const RECORDED: &str = include_str!("mqtt/recorded.txt");

@@ -2,18 +2,14 @@
 //! password. Modules are confined as on a real node, and the files are where nothing may be read
 //! that the configuration does not name.
 
-#[path = "mqtt/place.rs"]
-#[expect(dead_code, reason = "the file serves other tests too")]
-mod place;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use edgecore_tests::rig::bus::{Mode, Place};
 use edgecore_tests::rig::certs::{Certs, Purpose};
 use edgecore_tests::rig::mosquitto::{publish, subscribe};
-use place::{Mode, Place};
 use serde_json::{Value, json};
 
 /// Changes `eventBus` so that the broker is dialled over TLS.

@@ -30,9 +30,11 @@ cargo xtask: the project's own commands
       install, fmt, clippy, build, test, quic, doc, deny, fuzz, units, budgets, chaos
   cargo xtask bench [ARGUMENT...]
       Measures round trips, throughput, recovery, memory, the cloud link, the store and pods.
-  cargo xtask chaos [--seconds N] [--seed S] [--pods N]
+  cargo xtask chaos [--seconds N] [--seed S] [--pods N | --devices]
       Kills modules at random under load; fails if a message is lost. With --pods it kills edged
       every second while so many pods come and go; fails if one is restarted or something leaks.
+      With --devices it kills what devices and MQTT pass through, mosquitto and a mapper among it,
+      while the cloud comes and goes; fails if something acknowledged does not reach the cloud.
 
 Exit code: 0 done, 1 failed, 2 usage.";
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use tempfile::TempDir;
 
 use super::operator::{Live, Said};
 use super::{SOON, wait_until};
@@ -25,6 +27,8 @@ pub fn free_port() -> Result<u16> {
 #[derive(Debug)]
 pub struct Mosquitto {
     folder: PathBuf,
+    /// What it saves.
+    _saved: TempDir,
     port: u16,
     process: Option<Child>,
 }
@@ -37,13 +41,15 @@ impl Mosquitto {
     pub fn start(folder: &Path, more: &str) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let port = free_port()?;
+        // In memory: it is the process that dies in tests, and not the machine.
+        let saved = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir_in(folder))?;
         let settings = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\n\
              persistence_location {}/\nmax_queued_messages 0\nuser root\nlog_type error\n{more}\n",
-            folder.display()
+            saved.path().display()
         );
         fs::write(folder.join("mosquitto.conf"), settings)?;
-        let mut broker = Self { folder: folder.to_owned(), port, process: None };
+        let mut broker = Self { folder: folder.to_owned(), _saved: saved, port, process: None };
         broker.start_again()?;
         Ok(broker)
     }
@@ -72,8 +78,20 @@ impl Mosquitto {
     /// # Errors
     /// When it does not end.
     pub fn end(&mut self) -> Result<()> {
+        self.end_by(Signal::TERM)
+    }
+
+    /// Ends it with SIGKILL: what it has not saved is lost.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn kill(&mut self) -> Result<()> {
+        self.end_by(Signal::KILL)
+    }
+
+    fn end_by(&mut self, signal: Signal) -> Result<()> {
         let Some(mut process) = self.process.take() else { return Ok(()) };
-        super::process::signal(process.id(), rustix::process::Signal::TERM)?;
+        super::process::signal(process.id(), signal)?;
         process.wait()?;
         Ok(())
     }

@@ -13,7 +13,7 @@ use eventbus::mqtt::{self, Connect, Packet, Publish, Qos, Reason, Version};
 use super::{SOON, wait_for};
 
 /// Messages without an acknowledgement at a time: what mosquitto takes of one client.
-const WINDOW: usize = 20;
+pub const WINDOW: usize = 20;
 
 /// Makes a message with QoS 1.
 #[must_use]

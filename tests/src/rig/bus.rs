@@ -1,14 +1,15 @@
 //! A node with a cloud and MQTT, with `mosquitto_pub` and `mosquitto_sub` as its clients.
 
 use anyhow::{Context, Result, ensure};
-use edgecore_tests::rig::cloud::{Cloud, NODE};
-use edgecore_tests::rig::mosquitto::{Mosquitto, free_port};
-use edgecore_tests::rig::{Rig, SOON, Setup, wait_for, wait_until};
 use ipc_proto::{Message, Module, Operation};
 use minicloud::Config;
 use minicloud::core::Push;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
+
+use super::cloud::{Cloud, NODE};
+use super::mosquitto::{Mosquitto, free_port};
+use super::{Rig, SOON, Setup, wait_for, wait_until};
 
 /// The modules that have nothing to do with MQTT.
 const OTHERS: [Module; 6] = [
@@ -22,29 +23,42 @@ const OTHERS: [Module; 6] = [
 
 /// Which brokers there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub enum Mode {
+    /// eventbus's own.
     Internal,
+    /// Its own and mosquitto.
     Both,
+    /// mosquitto.
     External,
 }
 
 /// The node and its surroundings.
 #[derive(Debug)]
-pub(crate) struct Place {
-    pub(crate) rig: Rig,
-    pub(crate) cloud: Cloud,
-    pub(crate) mosquitto: Option<Mosquitto>,
+pub struct Place {
+    /// The node.
+    pub rig: Rig,
+    /// Its cloud.
+    pub cloud: Cloud,
+    /// The external broker.
+    pub mosquitto: Option<Mosquitto>,
     /// The port of the internal broker.
-    pub(crate) internal: u16,
+    pub internal: u16,
 }
 
 impl Place {
-    pub(crate) fn new(mode: Mode) -> Result<Self> {
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn new(mode: Mode) -> Result<Self> {
         Self::with(mode, json!({}), |_| Ok(()))
     }
 
     /// Starts a node; `patch` is laid over the section `eventBus`.
-    pub(crate) fn with(
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn with(
         mode: Mode,
         patch: Value,
         change: impl FnOnce(&mut Setup) -> Result<()>,
@@ -53,7 +67,10 @@ impl Place {
     }
 
     /// As [`Self::with`], with `settings` added to mosquitto's.
-    pub(crate) fn by(
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn by(
         mode: Mode,
         settings: &str,
         patch: Value,
@@ -98,7 +115,10 @@ impl Place {
     }
 
     /// Waits until the node takes part in MQTT.
-    pub(crate) fn wait_until_open(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn wait_until_open(&self) -> Result<()> {
         self.wait_for_report("MQTT is there", |report| {
             let (external, internal) = (&report["external"], &report["internal"]);
             report.is_object()
@@ -109,16 +129,16 @@ impl Place {
     }
 
     /// Returns the port that clients use: the external broker's, where there is one.
-    pub(crate) fn port(&self) -> u16 {
+    #[must_use]
+    pub fn port(&self) -> u16 {
         self.mosquitto.as_ref().map_or(self.internal, Mosquitto::port)
     }
 
     /// Waits until eventbus says of itself what is wanted.
-    pub(crate) fn wait_for_report(
-        &self,
-        what: &str,
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Result<Value> {
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn wait_for_report(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut last = Value::Null;
         let found = wait_for(what, SOON, || {
             last = report(&self.rig).unwrap_or_default();
@@ -127,12 +147,17 @@ impl Place {
         found.with_context(|| format!("the report is {last}\n{}", self.log()))
     }
 
-    pub(crate) fn log(&self) -> String {
+    /// Returns eventbus's log.
+    #[must_use]
+    pub fn log(&self) -> String {
         self.rig.module_log(Module::Eventbus)
     }
 
     /// Sends a message of the cloud's router to the node.
-    pub(crate) fn push(&self, operation: &str, resource: &str, content: Value) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the cloud has ended.
+    pub fn push(&self, operation: &str, resource: &str, content: Value) -> Result<()> {
         let push = Push {
             source: "router_eventbus".into(),
             group: "user".into(),
@@ -145,13 +170,19 @@ impl Place {
     }
 
     /// Returns what came up from the clients: topics and bodies, in order.
-    pub(crate) fn uploads(&self) -> Result<Vec<(String, String)>> {
+    ///
+    /// # Errors
+    /// When the cloud has ended.
+    pub fn uploads(&self) -> Result<Vec<(String, String)>> {
         let received = self.cloud.with(|cloud| async move { cloud.received(0).await })?;
         received.iter().map(|it| &it.message).filter(|it| is_upload(it)).map(read).collect()
     }
 
     /// Waits until something came up.
-    pub(crate) fn wait_for_upload(&self, topic: &str, body: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// When that does not happen.
+    pub fn wait_for_upload(&self, topic: &str, body: &str) -> Result<()> {
         let wanted = (topic.to_owned(), body.to_owned());
         let found = wait_for(&format!("{body} on {topic} is in the cloud"), SOON, || {
             self.uploads().is_ok_and(|uploads| uploads.contains(&wanted)).then_some(())
@@ -160,13 +191,19 @@ impl Place {
     }
 
     /// Subscribes the node to a topic of a rule, and waits until it is known to the store.
-    pub(crate) fn subscribe_rule(&self, topic: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// When that does not happen.
+    pub fn subscribe_rule(&self, topic: &str) -> Result<()> {
         self.push("subscribe", topic, Value::Null)?;
         self.wait_for_topic(topic, true)
     }
 
     /// Waits until the store keeps a topic, or no longer.
-    pub(crate) fn wait_for_topic(&self, topic: &str, wanted: bool) -> Result<()> {
+    ///
+    /// # Errors
+    /// When that does not happen.
+    pub fn wait_for_topic(&self, topic: &str, wanted: bool) -> Result<()> {
         let database = self.rig.setup().folder.path().join("store/edgecore.db");
         wait_for(&format!("{topic} is in sub_topics: {wanted}"), SOON, || {
             (topics(&database).ok()?.iter().any(|it| it == topic) == wanted).then_some(())
@@ -186,7 +223,10 @@ fn topics(database: &std::path::Path) -> Result<Vec<String>> {
 }
 
 /// Returns what eventbus says of itself.
-pub(crate) fn report(rig: &Rig) -> Result<Value> {
+///
+/// # Errors
+/// When it says nothing.
+pub fn report(rig: &Rig) -> Result<Value> {
     let module = rig.module(Module::Eventbus)?;
     module.report.context("eventbus reports nothing")
 }
