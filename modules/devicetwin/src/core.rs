@@ -16,13 +16,13 @@ mod report;
 mod tests;
 mod topics;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use ipc_proto::{Content, MessageId};
 use serde::Serialize;
 
-use crate::device::{Device, Rows};
+use crate::device::{Device, Packed, Rows};
 use crate::mappers::{Call, Mappers};
 use crate::payload::{Base, Change, Delta, Document, MsgTwin, MsgTwins, Refusal, Twins};
 use crate::twin::{Merged, Origin, Twin};
@@ -32,6 +32,9 @@ use report::{Reports, Telling};
 
 /// The greatest number of properties of a device: ten times what a real one has.
 pub(crate) const MAX_TWINS: usize = 1024;
+
+/// Devices whose rows are being stored at a time: the store commits them together.
+const STORES: usize = 256;
 
 /// How long after a failure the store is asked again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -72,8 +75,8 @@ impl Refused {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Effect {
-    /// Store a device's rows; [`Core::on_stored`] is told.
-    Store(Box<Rows>),
+    /// Store a device's rows; [`Core::on_stored`] is told, by this number.
+    Store(u64, Box<Rows>),
     /// Remove a device's rows; [`Core::on_removed`] is told.
     Remove(Box<str>),
     /// Publish on a topic.
@@ -91,10 +94,10 @@ pub(crate) enum Effect {
 /// A device, and what is under way for it.
 #[derive(Debug, Default)]
 struct Entry {
-    device: Device,
+    device: Packed,
     storing: Storing,
     /// What the cloud is to be told of what is stored, where more is being stored already.
-    ready: Option<Telling>,
+    ready: Option<Box<Telling>>,
     /// Whether only a membership message has told of it so far.
     only_member: bool,
 }
@@ -104,16 +107,21 @@ struct Entry {
 enum Storing {
     #[default]
     Done,
-    /// Under way.
-    Flying {
-        then: Vec<Effect>,
-        /// Waits for the rows after them.
-        next: Option<Vec<Effect>>,
-        /// What the cloud is to be told when they are stored.
-        telling: Option<Telling>,
-    },
-    /// To be tried again.
-    Failed(Vec<Effect>),
+    /// For there is no room, or it failed: it is to be done.
+    Waiting(Vec<Effect>),
+    Flying(Box<Flying>),
+}
+
+/// Rows on their way.
+#[derive(Debug)]
+struct Flying {
+    /// Tells the answer from one to rows of a device of the same name that is gone.
+    number: u64,
+    then: Vec<Effect>,
+    /// Waits for the rows after them.
+    next: Option<Vec<Effect>>,
+    /// What the cloud is to be told when they are stored.
+    telling: Option<Telling>,
 }
 
 /// What went wrong with what came in, for `edgectl status`.
@@ -151,6 +159,11 @@ pub(crate) struct Core {
     node: Box<str>,
     draw: fn() -> MessageId,
     devices: BTreeMap<Box<str>, Entry>,
+    /// Devices whose rows wait to be stored, in order, and how many are on their way.
+    unstored: VecDeque<Box<str>>,
+    flying: usize,
+    /// The number of the last rows on their way.
+    stores: u64,
     /// Devices whose rows are still to be removed.
     removed: BTreeSet<Box<str>>,
     /// When what could not be stored is tried again.
@@ -167,6 +180,9 @@ impl Core {
             node: node.into(),
             draw,
             devices: BTreeMap::new(),
+            unstored: VecDeque::new(),
+            flying: 0,
+            stores: 0,
             removed: BTreeSet::new(),
             retry: None,
             reports: Reports::default(),
@@ -178,7 +194,7 @@ impl Core {
     /// Takes the rows that the store has. To be called before anything else comes in.
     pub(crate) fn load(&mut self, rows: Rows) {
         let id = rows.id.clone();
-        let device = Device::from_rows(rows);
+        let device = Device::from_rows(rows).pack();
         self.reports.tell(&id);
         self.devices.insert(id, Entry { device, ..Entry::default() });
     }
@@ -208,24 +224,26 @@ impl Core {
     ) -> Result<(), Refused> {
         let Said { origin, id, event_id, twins: said } = *said;
         let entry = self.devices.get_mut(id).ok_or_else(|| Refused::unknown(id))?;
-        let Work { changed, conflicts } = merge(&entry.device, origin, now.unix_ms, said)?;
+        let mut device = entry.device.open();
+        let Work { changed, conflicts } = merge(&device, origin, now.unix_ms, said)?;
         for name in &conflicts {
-            entry.device.forget_told(Some(name));
+            device.forget_told(Some(name));
         }
         let mut results = MsgTwins::new();
         let mut documents = BTreeMap::new();
         for after in changed {
             let name = after.name.clone();
             let message = |twin: &Twin| (!twin.is_deleted()).then(|| twin.message(false));
-            let last = entry.device.twin(&name).and_then(message);
+            let last = device.twin(&name).and_then(message);
             let current = message(&after);
             results.insert(name.clone(), answer(current.as_ref(), said.get(&name)));
             documents.insert(name, Change { last, current });
-            entry.device.put(after);
+            device.put(after);
         }
         if origin == Origin::Edge {
-            entry.device.last_report = now.unix_ms;
+            device.last_report = now.unix_ms;
         }
+        entry.device = device.pack();
         let base = Base { event_id: event_id.into(), timestamp: now.unix_ms };
         let mut then = Vec::new();
         if origin == Origin::Edge {
@@ -239,8 +257,7 @@ impl Core {
         if !documents.is_empty() {
             publish(id, "twin/update/document", &Document { base, twin: &documents }, &mut then);
         }
-        let twins = &self.devices.get(id).ok_or_else(|| Refused::unknown(id))?.device.twins;
-        if let Some(delta) = delta(twins, self.base(now)) {
+        if let Some(delta) = delta(&device.twins, self.base(now)) {
             publish(id, "twin/update/delta", &delta, &mut then);
         }
         then.push(Effect::Settle(receipt));
@@ -255,37 +272,73 @@ impl Core {
 
     /// Stores a device's rows; `then` follows when they are stored.
     fn store(&mut self, now: Now, id: &str, mut then: Vec<Effect>, out: &mut Vec<Effect>) {
-        let base = self.base(now);
         let Some(entry) = self.devices.get_mut(id) else { return out.append(&mut then) };
         match &mut entry.storing {
             Storing::Done => {
-                let telling = (!self.reports.is_busy(id)).then(|| Telling::of(&entry.device, base));
-                entry.storing = Storing::Flying { then, next: None, telling: telling.flatten() };
-                out.push(Effect::Store(Box::new(entry.device.rows(id))));
+                entry.storing = Storing::Waiting(then);
+                self.unstored.push_back(id.into());
+                self.store_waiting(now, out);
             }
-            Storing::Flying { next, .. } => next.get_or_insert_default().append(&mut then),
-            Storing::Failed(all) => all.append(&mut then),
+            Storing::Waiting(all) => all.append(&mut then),
+            Storing::Flying(flying) => flying.next.get_or_insert_default().append(&mut then),
         }
     }
 
-    /// Notes that a device's rows are stored, or are not.
-    pub(crate) fn on_stored(&mut self, now: Now, id: &str, ok: bool, out: &mut Vec<Effect>) {
-        let Some(entry) = self.devices.get_mut(id) else { return };
-        let Storing::Flying { mut then, next, telling } = std::mem::take(&mut entry.storing) else {
-            return;
-        };
+    /// Stores what waits, while there is room and no failure to be waited after.
+    fn store_waiting(&mut self, now: Now, out: &mut Vec<Effect>) {
+        while self.flying < STORES && self.retry.is_none() {
+            let Some(id) = self.unstored.pop_front() else { return };
+            let base = self.base(now);
+            // It may be gone, or another one of the same name.
+            let Some(entry) = self.devices.get_mut(&id) else { continue };
+            let Storing::Waiting(then) = &mut entry.storing else { continue };
+            let (then, device) = (std::mem::take(then), entry.device.open());
+            let telling = (!self.reports.is_busy(&id)).then(|| Telling::of(&device, base));
+            self.flying += 1;
+            self.stores += 1;
+            let number = self.stores;
+            let flying = Flying { number, then, next: None, telling: telling.flatten() };
+            entry.storing = Storing::Flying(Box::new(flying));
+            out.push(Effect::Store(number, Box::new(device.rows(&id))));
+        }
+    }
+
+    /// Notes that the rows of this number are stored, or are not.
+    pub(crate) fn on_stored(
+        &mut self,
+        now: Now,
+        (id, number): (&str, u64),
+        ok: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        self.flying = self.flying.saturating_sub(1);
         if !ok {
-            then.extend(next.into_iter().flatten());
-            entry.storing = Storing::Failed(then);
             self.retry = Some(now.at + STORE_PAUSE);
-            return;
         }
-        out.append(&mut then);
-        entry.ready = telling.filter(|_| next.is_some());
-        if let Some(next) = next {
-            self.store(now, id, next, out);
+        self.end_store(id, number, ok, out);
+        self.store_waiting(now, out);
+    }
+
+    fn end_store(&mut self, id: &str, number: u64, ok: bool, out: &mut Vec<Effect>) {
+        let Some(entry) = self.devices.get_mut(id) else { return };
+        let flying = match std::mem::take(&mut entry.storing) {
+            Storing::Flying(flying) if flying.number == number => flying,
+            other @ (Storing::Done | Storing::Waiting(_) | Storing::Flying(_)) => {
+                entry.storing = other;
+                return;
+            }
+        };
+        let Flying { mut then, next, telling, .. } = *flying;
+        if ok {
+            out.append(&mut then);
+            entry.ready = telling.filter(|_| next.is_some()).map(Box::new);
+            self.reports.tell(id);
         }
-        self.reports.tell(id);
+        if !ok || next.is_some() {
+            then.extend(next.into_iter().flatten());
+            entry.storing = Storing::Waiting(then);
+            self.unstored.push_back(id.into());
+        }
     }
 
     /// Notes that a device's rows are gone, or are not.
@@ -293,6 +346,7 @@ impl Core {
         if ok {
             self.removed.remove(id);
         } else {
+            self.removed.insert(id.into());
             self.retry = Some(now.at + STORE_PAUSE);
         }
     }
@@ -301,21 +355,11 @@ impl Core {
     pub(crate) fn on_time(&mut self, now: Now, out: &mut Vec<Effect>) {
         if self.retry.is_some_and(|retry| retry <= now.at) {
             self.retry = None;
-            self.store_again(out);
+            let removed = self.removed.iter().filter(|id| !self.devices.contains_key(*id));
+            out.extend(removed.map(|id| Effect::Remove(id.clone())));
+            self.store_waiting(now, out);
         }
         self.pump(now, out);
-    }
-
-    fn store_again(&mut self, out: &mut Vec<Effect>) {
-        for (id, entry) in &mut self.devices {
-            if let Storing::Failed(then) = &mut entry.storing {
-                let then = std::mem::take(then);
-                entry.storing = Storing::Flying { then, next: None, telling: None };
-                out.push(Effect::Store(Box::new(entry.device.rows(id))));
-            }
-        }
-        let removed = self.removed.iter().filter(|id| !self.devices.contains_key(*id));
-        out.extend(removed.map(|id| Effect::Remove(id.clone())));
     }
 
     /// Returns when [`Core::on_time`] is next due.

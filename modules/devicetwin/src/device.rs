@@ -48,7 +48,7 @@ pub(crate) struct TwinRow {
 }
 
 /// What the cloud was told of a property.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Told {
     /// The versions that it has confirmed.
     pub(crate) stamp: Option<Stamp>,
@@ -61,7 +61,7 @@ pub(crate) struct Told {
 const ENOUGH: u8 = 2;
 
 /// A device.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Device {
     pub(crate) name: Box<str>,
     pub(crate) description: Box<str>,
@@ -77,7 +77,50 @@ pub(crate) struct Device {
     pub(crate) last_report: i64,
 }
 
+/// A device as it rests: a tenth of the room that it takes while it is looked at.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Packed(Box<[u8]>);
+
+impl Packed {
+    /// Returns the device.
+    pub(crate) fn open(&self) -> Device {
+        postcard::from_bytes(&self.0).expect("what was packed can be opened")
+    }
+
+    /// Returns how many bytes it takes.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Changes the device.
+    pub(crate) fn change<T>(&mut self, change: impl FnOnce(&mut Device) -> T) -> T {
+        let mut device = self.open();
+        let done = change(&mut device);
+        *self = device.pack();
+        done
+    }
+}
+
+impl Default for Packed {
+    fn default() -> Self {
+        Device::default().pack()
+    }
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.open().fmt(f)
+    }
+}
+
 impl Device {
+    /// Makes it small.
+    pub(crate) fn pack(&self) -> Packed {
+        let bytes = postcard::to_allocvec(self).expect("a device has plain fields alone");
+        Packed(bytes.into_boxed_slice())
+    }
+
     /// Makes a device that nothing is known of.
     pub(crate) fn new(name: &str, description: &str) -> Self {
         Self { name: name.into(), description: description.into(), ..Self::default() }
@@ -243,6 +286,7 @@ mod tests {
         device.put(twin("t", side(Some("20"), 5, 1), side(Some("21"), 6, 9), "int"));
         device.put(twin("half", None, side(Some(""), 6, 1), "string"));
         device.put(twin("gone", side(None, 0, 2), None, "deleted"));
+        assert_eq!(device.pack().open(), device);
         let again = Device::from_rows(device.rows("default/d"));
         assert_eq!(again.twins, device.twins);
         assert_eq!(again.rows("default/d"), device.rows("default/d"));

@@ -10,6 +10,7 @@ mod device;
 mod dmi;
 mod mappers;
 mod model;
+mod objects;
 mod payload;
 mod report;
 mod shell;

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::Effect;
 use crate::dmi::words as w;
-use crate::model::{self, Object};
+use crate::model::{self, Known, Object};
+use crate::payload::split;
 
 /// The greatest number of mappers, each with a protocol of its own.
 const MAX_MAPPERS: usize = 64;
@@ -43,10 +44,19 @@ pub(crate) enum What {
     CreateModel(Box<w::DeviceModel>),
     UpdateModel(Box<w::DeviceModel>),
     RemoveModel(w::NameRequest),
-    RegisterDevice(Box<w::Device>),
-    UpdateDevice(Box<w::Device>),
+    RegisterDevice(Described),
+    UpdateDevice(Described),
     RemoveDevice(w::NameRequest),
     GetDevice(w::NameRequest),
+}
+
+/// A device that a mapper is told of: its spec is read in the store when it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Described {
+    /// The device.
+    pub(crate) id: Box<str>,
+    /// Its model.
+    pub(crate) model: Box<Object>,
 }
 
 /// An object that a mapper has to be told of. Models come before the devices that need them.
@@ -103,21 +113,16 @@ pub(crate) struct Mapper {
 #[derive(Debug, Default)]
 pub(crate) struct Mappers {
     pub(crate) by_protocol: BTreeMap<Box<str>, Mapper>,
-    pub(crate) devices: BTreeMap<Box<str>, Object>,
+    devices: BTreeMap<Box<str>, Known>,
     models: BTreeMap<Box<str>, Object>,
-    /// The last time that a device's mapper said something of it.
-    heard: BTreeMap<Box<str>, Instant>,
 }
 
 impl Mappers {
-    /// Takes a mapper that says it is there; returns what the node has for it, and its row.
+    /// Takes a mapper that says it is there; returns its row.
     ///
     /// # Errors
     /// What is wrong with what it says of itself.
-    pub(crate) fn register(
-        &mut self,
-        request: w::MapperRegisterRequest,
-    ) -> Result<(w::MapperRegisterResponse, Info), String> {
+    pub(crate) fn register(&mut self, request: w::MapperRegisterRequest) -> Result<Info, String> {
         let mapper = request.mapper.unwrap_or_default();
         for (what, text) in [("name", &mapper.name), ("protocol", &mapper.protocol)] {
             if !(1..=256).contains(&text.len()) || text.contains('/') {
@@ -133,19 +138,26 @@ impl Mappers {
             state: mapper.state.into(),
         };
         self.take(info.clone(), !request.with_data)?;
+        Ok(info)
+    }
+
+    /// Lists for a mapper that registered what the node has for it, of a set of devices' objects.
+    pub(crate) fn list(&self, protocol: &str, devices: &[u8]) -> w::MapperRegisterResponse {
         let mut response = w::MapperRegisterResponse::default();
-        if request.with_data {
-            let mut models = BTreeSet::new();
-            for object in self.devices.values().filter(|it| it.protocol == info.protocol) {
-                let Some(shared) = self.models.get(&*object.model_id()) else { continue };
-                let Ok(device) = model::device(object, shared) else { continue };
-                response.device_list.push(device);
-                if models.insert(&shared.id) {
-                    response.model_list.extend(model::model(shared));
-                }
+        let mut models = BTreeSet::new();
+        for object in split(devices).unwrap_or_default() {
+            let Ok(object) = model::read(object.get().as_bytes()) else { continue };
+            let Some(shared) = self.models.get(&*object.model_id()) else { continue };
+            if *object.protocol != *protocol {
+                continue;
+            }
+            let Ok(device) = model::device(&object, shared) else { continue };
+            response.device_list.push(device);
+            if models.insert(&shared.id) {
+                response.model_list.extend(model::model(shared));
             }
         }
-        Ok((response, info))
+        response
     }
 
     /// Takes a mapper of the store's, or one that registered; `all` tells it everything.
@@ -184,11 +196,11 @@ impl Mappers {
     }
 
     fn tell_all(&mut self, protocol: &str) {
-        let devices = self.devices.values().filter(|object| *object.protocol == *protocol);
+        let devices = self.devices.iter().filter(|(_, known)| *known.protocol == *protocol);
         let mut todo = BTreeMap::new();
-        for object in devices {
-            todo.insert(Subject::Model(object.model_id().into()), News::Created);
-            todo.insert(Subject::Device(object.id.clone()), News::Created);
+        for (id, known) in devices {
+            todo.insert(Subject::Model(known.model.clone()), News::Created);
+            todo.insert(Subject::Device(id.clone()), News::Created);
         }
         if let Some(mapper) = self.by_protocol.get_mut(protocol) {
             let gone = std::mem::take(&mut mapper.todo).into_iter();
@@ -206,13 +218,14 @@ impl Mappers {
         mapper.todo.insert(about, news);
     }
 
-    /// Takes a device.
-    pub(crate) fn put_device(&mut self, object: Object) {
-        let about = Subject::Device(object.id.clone());
-        let protocol = object.protocol.clone();
-        let news = match self.devices.get(&object.id) {
-            Some(old) if *old == object => return,
-            Some(old) if old.protocol != protocol => {
+    /// Takes a device; tells whether one of this name was known that was another one.
+    pub(crate) fn put_device(&mut self, object: &Object) -> bool {
+        let (about, known) = (Subject::Device(object.id.clone()), Known::of(object));
+        let old = self.devices.get(&object.id);
+        let is_another = old.is_some_and(|old| old.is_another(&known));
+        let news = match old {
+            Some(old) if *old == known => return false,
+            Some(old) if old.protocol != known.protocol => {
                 let old = old.protocol.clone();
                 self.tell(&old, about.clone(), News::Gone);
                 News::Created
@@ -220,21 +233,17 @@ impl Mappers {
             Some(_) => News::Changed,
             None => News::Created,
         };
+        let protocol = known.protocol.clone();
         if news == News::Created {
-            self.tell(&protocol, Subject::Model(object.model_id().into()), News::Created);
+            self.tell(&protocol, Subject::Model(known.model.clone()), News::Created);
         }
-        self.devices.insert(object.id.clone(), object);
+        self.devices.insert(object.id.clone(), known);
         self.tell(&protocol, about, news);
-    }
-
-    /// Tells whether a device of this name is known and another one.
-    pub(crate) fn is_another(&self, object: &Object) -> bool {
-        self.devices.get(&object.id).is_some_and(|old| old.uid != object.uid)
+        is_another
     }
 
     /// Takes the news that a device is gone.
     pub(crate) fn remove_device(&mut self, id: &str) {
-        self.heard.remove(id);
         if let Some(old) = self.devices.remove(id) {
             self.tell(&old.protocol, Subject::Device(id.into()), News::Gone);
         }
@@ -267,18 +276,11 @@ impl Mappers {
     }
 
     fn tell_model(&mut self, object: &Object, news: News) {
-        let users = self.devices.values().filter(|device| *device.model_id() == *object.id);
+        let users = self.devices.values().filter(|device| device.model == object.id);
         let mut protocols: BTreeSet<_> = users.map(|device| device.protocol.clone()).collect();
         protocols.insert(object.protocol.clone());
         for protocol in protocols {
             self.tell(&protocol, Subject::Model(object.id.clone()), news);
-        }
-    }
-
-    /// Notes that a mapper said something of a device.
-    pub(crate) fn seen(&mut self, id: &str, at: Instant) {
-        if self.devices.contains_key(id) {
-            self.heard.insert(id.into(), at);
         }
     }
 
@@ -341,6 +343,10 @@ impl Mappers {
                 mapper.pause = PAUSE.0;
                 mapper.trouble = Some(reason.into());
             }
+            Err(CallError::NoStore) => {
+                mapper.todo.entry(about).or_insert(news);
+                mapper.retry = Some(now + PAUSE.0);
+            }
             Err(CallError::Unreachable(reason)) => {
                 if news != News::Asked {
                     mapper.todo.entry(about).or_insert(news);
@@ -360,17 +366,16 @@ impl Mapper {
         &mut self,
         now: Instant,
         protocol: &str,
-        devices: &BTreeMap<Box<str>, Object>,
+        devices: &BTreeMap<Box<str>, Known>,
     ) -> Option<(Subject, News, Result<What, String>)> {
         if *self.probe.get_or_insert(now + PROBE) > now {
             return None;
         }
         self.probe = Some(now + PROBE);
-        let own = || devices.values().filter(|object| *object.protocol == *protocol);
-        let next = own().find(|object| object.id > self.probed).or_else(|| own().next())?;
-        self.probed = next.id.clone();
-        let about = Subject::Device(next.id.clone());
-        Some((about, News::Asked, Ok(What::GetDevice(named(&next.id)))))
+        let own = || devices.iter().filter(|(_, known)| *known.protocol == *protocol);
+        let (next, _) = own().find(|(id, _)| **id > self.probed).or_else(|| own().next())?;
+        self.probed = next.clone();
+        Some((Subject::Device(next.clone()), News::Asked, Ok(What::GetDevice(named(next)))))
     }
 }
 
@@ -387,6 +392,8 @@ pub(crate) enum CallError {
     Refused(String),
     /// The mapper does not have this method.
     Unsupported,
+    /// The store does not say what the mapper is to be told.
+    NoStore,
     /// There is no answer.
     Unreachable(String),
 }
@@ -396,7 +403,7 @@ pub(crate) enum CallError {
 fn what(
     about: &Subject,
     news: News,
-    devices: &BTreeMap<Box<str>, Object>,
+    devices: &BTreeMap<Box<str>, Known>,
     models: &BTreeMap<Box<str>, Object>,
 ) -> Option<Result<What, String>> {
     match (about, news) {
@@ -408,11 +415,10 @@ fn what(
             Some(model.map(if is_new { What::CreateModel } else { What::UpdateModel }))
         }
         (Subject::Device(id), news) => {
-            let object = devices.get(id)?;
-            let shared = models.get(&*object.model_id())?;
-            let device = model::device(object, shared).map(Box::new);
+            let model = models.get(&devices.get(id)?.model)?;
+            let device = Described { id: id.clone(), model: Box::new(model.clone()) };
             let is_new = news == News::Created;
-            Some(device.map(if is_new { What::RegisterDevice } else { What::UpdateDevice }))
+            Some(Ok(if is_new { What::RegisterDevice(device) } else { What::UpdateDevice(device) }))
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Objects of devices and models, and what mappers are told of them (WIRE.md §§7.5, 7.6).
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -18,6 +20,41 @@ pub(crate) struct Object {
     pub(crate) model: Box<str>,
     /// The spec, as JSON.
     pub(crate) spec: Box<str>,
+}
+
+/// What is kept of a device's object: whom it concerns, and by what to see that it has changed. Its spec
+/// stands in the store, and is read there when a mapper has to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// The protocol that it is reached by.
+    pub(crate) protocol: Box<str>,
+    /// The id of its model.
+    pub(crate) model: Box<str>,
+    /// Digests of Kubernetes' own identity of it, and of the spec.
+    uid: u64,
+    spec: u64,
+}
+
+impl Known {
+    /// Takes what is kept of an object.
+    pub(crate) fn of(object: &Object) -> Self {
+        let digest = |text: &str| {
+            let mut hasher = DefaultHasher::new();
+            text.hash(&mut hasher);
+            hasher.finish()
+        };
+        Self {
+            protocol: object.protocol.clone(),
+            model: object.model_id().into(),
+            uid: digest(&object.uid),
+            spec: digest(&object.spec),
+        }
+    }
+
+    /// Tells whether this is another object than the other one, whose name is the same.
+    pub(crate) const fn is_another(&self, other: &Self) -> bool {
+        self.uid != other.uid
+    }
 }
 
 impl Object {

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use ipc_proto::{Content, Group, Kind, Message, Module, Operation, Resource, Scope};
+use ipc_proto::{Content, Group, Kind, Message, Module, Operation, Resource};
 use module_runtime::{Delivery, Peers, SendError};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
@@ -15,10 +15,8 @@ use crate::core::{Core, Effect, Now, Receipt, Refused, Sent};
 use crate::device::Rows;
 use crate::dmi::{Ask, client, words as w};
 use crate::mappers::{CallError, Info};
+use crate::objects::{self, STORE_PATIENCE};
 use crate::report::Report;
-
-/// How long the store may take.
-const STORE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the cloud may take to confirm a report.
 const CLOUD_PATIENCE: Duration = Duration::from_secs(60);
@@ -41,14 +39,14 @@ enum Waiter {
 
 /// How something outside ended.
 pub(crate) enum Errand {
-    Stored(Box<str>, bool),
+    Stored(Box<str>, u64, bool),
     Removed(Box<str>, bool),
     Reported(Box<str>, Sent, bool),
     Called(Box<str>, Result<(), CallError>),
     /// All rows of the twin tables, and all mappers.
     Loaded(Option<(Content, Content)>),
-    /// A mapper's row; what it is answered waits for that.
-    Kept(Registered, Box<w::MapperRegisterResponse>, bool),
+    /// The row of a mapper with this protocol is stored, and there are the devices that it asked for.
+    Kept(Registered, Box<str>, Option<Content>),
 }
 
 type Registered = oneshot::Sender<Result<w::MapperRegisterResponse, Refused>>;
@@ -133,19 +131,8 @@ impl Shell {
         self.loading = true;
         let peers = self.peers.clone();
         self.errands.spawn(async move {
-            let query = |group: Group, kind: Kind| {
-                let resource = Resource::Object { scope: Scope::Cluster, kind, name: None };
-                let message = peers.message(group, Operation::Query, resource, Content::NULL);
-                peers.request(Module::Metamanager, message, STORE_PATIENCE)
-            };
-            let twins = query(Group::Twin, Kind::Device);
-            let mappers = query(Group::Resource, Kind::DeviceMapper);
-            let both =
-                async { Ok::<_, module_runtime::RequestError>((twins.await?, mappers.await?)) };
-            let both = both.await.inspect_err(|error| warn!("no rows from the store: {error}"));
-            Errand::Loaded(
-                both.ok().map(|(twins, mappers)| (twins.take().content, mappers.take().content)),
-            )
+            let both = objects::rows(&peers).await;
+            Errand::Loaded(both.inspect_err(|error| warn!("no rows from the store: {error}")).ok())
         });
     }
 
@@ -283,8 +270,9 @@ impl Shell {
                 self.with(|core, now, out| core.on_state(now, &state, receipt, out));
             }
             Ask::Register(request, answer) => {
+                let with_data = request.with_data;
                 match self.core.mappers.register(request) {
-                    Ok((response, info)) => self.keep_mapper(&info, answer, response),
+                    Ok(info) => self.keep_mapper(info, with_data, answer),
                     Err(reason) => registered(answer, Err(Refused::bad(reason))),
                 }
                 self.with(|core, now, out| core.pump(now, out));
@@ -292,20 +280,18 @@ impl Shell {
         }
     }
 
-    fn keep_mapper(&mut self, info: &Info, answer: Registered, said: w::MapperRegisterResponse) {
-        let resource = Resource::Object {
-            scope: Scope::Cluster,
-            kind: Kind::DeviceMapper,
-            name: Some(info.name.clone()),
-        };
-        match Content::encode(info) {
-            Ok(content) => {
-                let said = Box::new(said);
-                let ended = move |ok| Errand::Kept(answer, said, ok);
-                self.store(resource, Group::Resource, Operation::Update, content, ended);
-            }
-            Err(error) => warn!(%error, "a mapper cannot be kept"),
-        }
+    fn keep_mapper(&mut self, info: Info, with_data: bool, answer: Registered) {
+        let peers = self.peers.clone();
+        self.errands.spawn(async move {
+            let kept = objects::keep_mapper(&peers, &info).await;
+            let devices = match kept {
+                Ok(()) if with_data => objects::devices(&peers).await,
+                Ok(()) => Ok(Content::NULL),
+                Err(error) => Err(error),
+            };
+            let devices = devices.inspect_err(|error| warn!("a mapper cannot be kept: {error}"));
+            Errand::Kept(answer, info.protocol, devices.ok())
+        });
     }
 
     fn wait(&mut self, waiter: Waiter) -> Receipt {
@@ -328,8 +314,8 @@ impl Shell {
     pub(crate) fn on_errand(&mut self, errand: Errand) {
         match errand {
             Errand::Loaded(rows) => self.on_loaded(rows),
-            Errand::Stored(id, ok) => self.with(|core, now, out| {
-                core.on_stored(now, &id, ok, out);
+            Errand::Stored(id, number, ok) => self.with(|core, now, out| {
+                core.on_stored(now, (&id, number), ok, out);
                 core.pump(now, out);
             }),
             Errand::Removed(id, ok) => self.core.on_removed(now(), &id, ok),
@@ -341,8 +327,10 @@ impl Shell {
                 core.mappers.called(now.at, &protocol, result);
                 core.pump(now, out);
             }),
-            Errand::Kept(answer, said, true) => registered(answer, Ok(*said)),
-            Errand::Kept(answer, ..) => {
+            Errand::Kept(answer, protocol, Some(devices)) => {
+                registered(answer, Ok(self.core.mappers.list(&protocol, devices.raw())));
+            }
+            Errand::Kept(answer, _, None) => {
                 let reason = "the store does not take the mapper: try again".to_owned();
                 registered(answer, Err(Refused { code: 500, reason }));
             }
@@ -361,28 +349,29 @@ impl Shell {
 
     fn act(&mut self, effect: Effect) {
         match effect {
-            Effect::Store(rows) => {
-                let id = rows.id.clone();
-                match Content::encode(&rows) {
-                    Ok(content) => {
-                        let ended = move |ok| Errand::Stored(rows.id, ok);
-                        self.store(device(&id), Group::Twin, Operation::Update, content, ended);
-                    }
-                    Err(error) => warn!(%error, %id, "a device cannot be stored"),
+            Effect::Store(number, rows) => match Content::encode(&rows) {
+                Ok(content) => {
+                    let resource = objects::device(&rows.id);
+                    let ended = move |ok| Errand::Stored(rows.id, number, ok);
+                    self.store(resource, Operation::Update, content, ended);
                 }
-            }
+                Err(error) => warn!(%error, id = %rows.id, "a device cannot be stored"),
+            },
             Effect::Remove(id) => {
-                let resource = device(&id);
+                let resource = objects::device(&id);
                 let ended = move |ok| Errand::Removed(id, ok);
-                self.store(resource, Group::Twin, Operation::Delete, Content::NULL, ended);
+                self.store(resource, Operation::Delete, Content::NULL, ended);
             }
             Effect::Publish(topic, content) => self.publish(topic, content),
             Effect::Settle(receipt) => self.end(receipt, Ok(())),
             Effect::Refuse(receipt, refused) => self.end(receipt, Err(refused)),
             Effect::Report(id, sent, content) => self.report(id, sent, content),
             Effect::Call(protocol, call) => {
-                self.errands
-                    .spawn(async move { Errand::Called(protocol, client::call(call).await) });
+                let peers = self.peers.clone();
+                self.errands.spawn(async move {
+                    let result = client::call(&peers, call).await;
+                    Errand::Called(protocol, result)
+                });
             }
         }
     }
@@ -414,12 +403,11 @@ impl Shell {
     fn store(
         &mut self,
         resource: Resource,
-        group: Group,
         operation: Operation,
         content: Content,
         ended: impl FnOnce(bool) -> Errand + Send + 'static,
     ) {
-        let message = self.peers.message(group, operation, resource, content);
+        let message = self.peers.message(Group::Twin, operation, resource, content);
         let peers = self.peers.clone();
         self.errands.spawn(async move {
             let reply = peers.request(Module::Metamanager, message, STORE_PATIENCE).await;
@@ -450,10 +438,4 @@ fn registered(answer: Registered, result: Result<w::MapperRegisterResponse, Refu
     if answer.send(result).is_err() {
         debug!("a mapper went away while it registered");
     }
-}
-
-/// Names a device's rows.
-fn device(id: &str) -> Resource {
-    let (namespace, name) = id.split_once('/').unwrap_or_default();
-    Resource::object(Scope::Namespace(namespace.into()), Kind::Device, name)
 }

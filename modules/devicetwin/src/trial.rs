@@ -45,7 +45,8 @@ pub fn call(data: &[u8]) {
     match choice % 3 {
         0 => {
             let Ok(request) = w::MapperRegisterRequest::decode(message) else { return };
-            if let Ok((response, _)) = trial.core.mappers.register(request) {
+            if let Ok(info) = trial.core.mappers.register(request) {
+                let response = trial.core.mappers.list(&info.protocol, b"[]");
                 let bytes = response.encode_to_vec();
                 let again = w::MapperRegisterResponse::decode(&*bytes);
                 assert_eq!(again, Ok(response), "written and read once more");
@@ -105,13 +106,13 @@ impl Trial {
 
     fn answer(&mut self, effect: Effect, out: &mut Vec<Effect>) {
         match effect {
-            Effect::Store(rows) => {
+            Effect::Store(number, rows) => {
                 let json = serde_json::to_vec(&rows).expect("rows have text keys");
                 let read: Rows =
                     serde_json::from_slice(&json).expect("what is written can be read");
                 let again = Device::from_rows(read).rows(&rows.id);
                 assert_eq!(again, *rows, "written and read once more");
-                self.core.on_stored(self.now, &rows.id, true, out);
+                self.core.on_stored(self.now, (&rows.id, number), true, out);
             }
             Effect::Remove(id) => self.core.on_removed(self.now, &id, true),
             Effect::Report(id, sent, _) => self.core.on_reported(self.now, &id, &sent, true),

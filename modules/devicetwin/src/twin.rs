@@ -3,6 +3,8 @@
 //! What the edge says counts the edge's version up. What the cloud says brings its own versions, and
 //! is refused where it does not know what the edge has said meanwhile; then the cloud is told.
 
+use serde::{Deserialize, Serialize};
+
 use crate::payload::{MsgTwin, MsgValue, TypeMeta, ValueMeta, Version};
 use crate::value::{DELETED, STRING, check_kind, check_value};
 
@@ -16,7 +18,7 @@ pub(crate) enum Origin {
 }
 
 /// One side of a property.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Side {
     /// The value; none after a deletion.
     pub(crate) value: Option<Box<str>>,
@@ -27,7 +29,7 @@ pub(crate) struct Side {
 }
 
 /// A property of a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Twin {
     /// Its name.
     pub(crate) name: Box<str>,

@@ -2,9 +2,11 @@
 //! the same rows; how many reports a second reach the cloud; memory and start with many devices.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use eventbus::mqtt::{Options, Packet, Qos};
 use hdrhistogram::Histogram;
 use ipc_proto::Module;
 use metamanager::store::measure_twins;
@@ -18,10 +20,15 @@ use super::store::{as_f64, record, with};
 use super::{ROUNDS, Row};
 use crate::rig::cloud::Cloud;
 use crate::rig::mapper::Mapper;
+use crate::rig::mosquitto::free_port;
+use crate::rig::mqtt::{Link, message};
 use crate::rig::{Rig, SOON, process, wait_until};
 
-/// Devices of the node.
+/// Devices that report.
 const DEVICES: usize = 1000;
+
+/// Devices of a node that has many.
+const MANY: usize = 10_000;
 
 /// Properties of each.
 const PROPERTIES: usize = 5;
@@ -42,23 +49,36 @@ pub(super) fn run() -> Result<Vec<Row>> {
     let hub = &mut setup.edgecore["modules"]["edgeHub"];
     hub["messageQPS"] = json!(1_000_000);
     hub["messageBurst"] = json!(1_000_000);
+    let port = free_port()?;
+    let server = format!("tcp://127.0.0.1:{port}");
+    setup.edgecore["modules"]["eventBus"] =
+        json!({"enable": true, "mqttMode": 0, "mqttServerInternal": server});
     let node = setup.start()?;
     wait_until("the node joins", SOON, || cloud.session().is_ok_and(|it| it > 0))?;
     let empty = vec![pss(&node)?];
-    populate(&cloud, &node)?;
+    populate(&cloud, &node, 0..DEVICES)?;
     let folder = node.setup().folder.path();
     let mapper = Mapper::start(&folder.join("mapper.sock"), &folder.join("dmi/dmi.sock"))?;
     let mut rounds = Rounds::default();
     for round in 0..ROUNDS {
         rounds.add(&cloud, &node, &mapper, round)?;
     }
-    let full = vec![pss(&node)?];
     let mut rows = rounds.rows();
-    let what = format!("{DEVICES} devices × {PROPERTIES} properties");
+    rows.extend(deltas(port)?);
     rows.push(Row::of("PSS of devicetwin, no devices", "MiB", &empty));
-    rows.push(Row::of(format!("PSS of devicetwin, {what}"), "MiB", &full));
+    populate(&cloud, &node, DEVICES..MANY)?;
+    let all = (0..MANY).map(|number| report(number, number)).collect();
+    mapper.burst("ReportDeviceStatus", all, WIDTH)?;
+    let what = format!("{MANY} devices × {PROPERTIES} properties");
+    rows.push(Row::of(format!("PSS of devicetwin, {what}"), "MiB", &[pss(&node)?]).target("≤ 30"));
     let starts = (0..ROUNDS).map(|_| restart(&node)).collect::<Result<Vec<_>>>()?;
-    rows.push(Row::of(format!("kill of devicetwin to {what} loaded"), "ms", &starts));
+    rows.push(
+        Row::of(format!("kill of devicetwin to {what} loaded"), "ms", &starts).target("≤ 2000"),
+    );
+    let again = [pss(&node)?];
+    rows.push(
+        Row::of(format!("PSS of devicetwin, {what}, started again"), "MiB", &again).target("≤ 30"),
+    );
     Ok(rows)
 }
 
@@ -67,30 +87,61 @@ fn pss(node: &Rig) -> Result<f64> {
 }
 
 fn name(number: usize) -> String {
-    format!("d{}", number % DEVICES)
+    format!("d{number}")
 }
 
-/// Makes the devices and waits until devicetwin has all of them.
-fn populate(cloud: &Cloud, node: &Rig) -> Result<()> {
+/// Measures from a client's update, of a property that is not as expected, to the word of that.
+fn deltas(port: u16) -> Result<Vec<Row>> {
+    let topic = format!("$hw/events/device/default/{}/twin/update", name(0));
+    let mut link = Link::connect(port, "bench")?;
+    let options = Options { qos: Qos::AtMostOnce, ..Options::default() };
+    let filters = vec![(format!("{topic}/delta").into(), options)];
+    link.send(&Packet::Subscribe { id: 1, identified: false, filters })?;
+    link.next()?;
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        let mut round = Histogram::new(3)?;
+        for number in 0..SINGLE {
+            let (wanted, number) =
+                (json!({"value": "wanted"}), json!({"value": number.to_string()}));
+            let update = json!({"twin": {"p0": {"expected": wanted, "actual": number}}});
+            let begin = Instant::now();
+            link.send(&Packet::Publish(message(&topic, update.to_string().as_bytes(), 2)))?;
+            while !matches!(link.next()?, Packet::Publish(_)) {}
+            record(&mut round, begin.elapsed())?;
+        }
+        for (times, share) in times.iter_mut().zip([0.5, 0.99]) {
+            times.push(millis(Duration::from_micros(round.value_at_quantile(share))));
+        }
+    }
+    let row = |(share, times): (&str, &Vec<f64>)| {
+        Row::of(format!("twin update by MQTT, stored, to its delta, {share}"), "ms", times)
+    };
+    Ok(["p50", "p99"].into_iter().zip(&times).map(row).collect())
+}
+
+/// Makes devices and waits until devicetwin has all of them.
+fn populate(cloud: &Cloud, node: &Rig, numbers: Range<usize>) -> Result<()> {
     let api = "devices.kubeedge.io/v1beta1";
     let property = |number: usize| json!({"name": format!("p{number}"), "type": "STRING"});
     let properties: Vec<_> = (0..PROPERTIES).map(property).collect();
     let model = json!({"apiVersion": api, "kind": "DeviceModel",
         "metadata": {"name": "m", "namespace": "default"}, "spec": {"properties": properties}});
     cloud.with(|cloud| async move { cloud.apply(model).await })?;
-    for number in 0..DEVICES {
+    let count = numbers.end;
+    for number in numbers {
         let device = json!({"apiVersion": api, "kind": "Device",
             "metadata": {"name": name(number), "namespace": "default"},
             "spec": {"nodeName": crate::rig::cloud::NODE, "deviceModelRef": {"name": "m"},
                 "protocol": {"protocolName": "bench"}, "properties": properties}});
         cloud.with(|cloud| async move { cloud.apply(device).await })?;
     }
-    wait_until("devicetwin has all devices", SOON * 3, || has_all(node))
+    wait_until("devicetwin has all devices", SOON * 9, || has(node, count))
 }
 
-fn has_all(node: &Rig) -> bool {
+fn has(node: &Rig, count: usize) -> bool {
     let report = node.module(Module::Devicetwin).ok().and_then(|module| module.report);
-    report.is_some_and(|report| report["devices"] == DEVICES)
+    report.is_some_and(|report| report["devices"] == count)
 }
 
 /// Makes a mapper's report of all properties of a device.
@@ -119,7 +170,8 @@ impl Rounds {
     fn add(&mut self, cloud: &Cloud, node: &Rig, mapper: &Mapper, round: usize) -> Result<()> {
         let [mut single, mut alone] = [Histogram::new(3)?, Histogram::new(3)?];
         let base = (round + 1) * 1_000_000;
-        let reports = (0..SINGLE).map(|number| report(number, base + number)).collect();
+        let one = |number| report(number % DEVICES, base + number);
+        let reports = (0..SINGLE).map(one).collect();
         for time in mapper.burst("ReportDeviceStatus", reports, 1)? {
             record(&mut single, time)?;
         }
@@ -136,8 +188,7 @@ impl Rounds {
             self.sqlite[index].push(at(&alone));
         }
         self.alone.push(1e6 / alone.mean());
-        let reports: Vec<_> =
-            (0..BURST).map(|number| report(number, base + SINGLE + number)).collect();
+        let reports: Vec<_> = (SINGLE..SINGLE + BURST).map(one).collect();
         // The last report of each device is one of the last so many.
         let last = base + SINGLE + BURST - DEVICES;
         let before = cloud.with(|cloud| async move { cloud.received(0).await })?;
@@ -201,6 +252,6 @@ fn restart(node: &Rig) -> Result<f64> {
     let begin = Instant::now();
     process::signal(old, Signal::KILL)?;
     node.wait_until_back(Module::Devicetwin, old)?;
-    wait_until("devicetwin has all devices again", SOON, || has_all(node))?;
+    wait_until("devicetwin has all devices again", SOON, || has(node, MANY))?;
     Ok(millis(begin.elapsed()))
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Core, Effect, Entry, Now, Refused, publish_on};
+use serde_json::value::RawValue;
+
+use super::{Core, Effect, Entry, Flying, Now, Refused, Storing, publish_on};
 use crate::device::Device;
 use crate::model::{self, Object};
 use crate::payload::{Member, Membership, split};
@@ -11,22 +13,27 @@ impl Core {
     /// Takes the whole set of the node's devices.
     pub(crate) fn on_devices(&mut self, now: Now, array: &[u8], out: &mut Vec<Effect>) {
         let Some(objects) = self.read_set(array) else { return };
-        let there: BTreeSet<_> = objects.iter().map(|object| object.id.clone()).collect();
+        let (mut there, mut added) = (BTreeSet::new(), Vec::new());
+        for object in objects {
+            // One after the other: all at once they are longer than all else that is kept of them.
+            let Some(object) = self.read(object.get().as_bytes()) else { continue };
+            added.extend(self.put_device(now, &object, out));
+            there.insert(object.id);
+        }
         let gone =
             self.devices.iter().filter(|(id, entry)| !there.contains(*id) && !entry.only_member);
         let gone: Vec<_> = gone.map(|(id, _)| id.clone()).collect();
-        for id in gone {
-            self.remove_device(now, &id, true, out);
-        }
-        for object in objects {
-            self.put_device(now, object, out);
-        }
+        let gone = gone.iter().filter_map(|id| self.remove_device(id, out));
+        let gone: Vec<_> = gone.collect();
+        self.tell_membership(now, added, gone, out);
         self.pump(now, out);
     }
 
     /// Takes the whole set of the models.
     pub(crate) fn on_models(&mut self, now: Now, array: &[u8], out: &mut Vec<Effect>) {
         let Some(objects) = self.read_set(array) else { return };
+        let objects = objects.into_iter().filter_map(|it| self.read(it.get().as_bytes()));
+        let objects: Vec<_> = objects.collect();
         self.mappers.keep_models(&objects.iter().map(|object| object.id.clone()).collect());
         for object in objects {
             self.mappers.put_model(object);
@@ -34,42 +41,39 @@ impl Core {
         self.pump(now, out);
     }
 
-    fn read_set(&mut self, array: &[u8]) -> Option<Vec<Object>> {
-        let Some(objects) = split(array) else {
+    fn read_set<'a>(&mut self, array: &'a [u8]) -> Option<Vec<&'a RawValue>> {
+        let objects = split(array);
+        if objects.is_none() {
             self.counts.bad_object("a set of objects is no list");
-            return None;
-        };
-        let mut set = Vec::with_capacity(objects.len());
-        for object in objects {
-            match model::read(object.get().as_bytes()) {
-                Ok(object) => set.push(object),
-                Err(reason) => self.counts.bad_object(&reason),
-            }
         }
-        Some(set)
+        objects
+    }
+
+    fn read(&mut self, object: &[u8]) -> Option<Object> {
+        model::read(object).inspect_err(|reason| self.counts.bad_object(reason)).ok()
     }
 
     /// Takes a device that came or changed.
     pub(crate) fn on_device(&mut self, now: Now, object: &[u8], out: &mut Vec<Effect>) {
-        match model::read(object) {
-            Ok(object) => self.put_device(now, object, out),
-            Err(reason) => self.counts.bad_object(&reason),
+        if let Some(object) = self.read(object) {
+            let added = self.put_device(now, &object, out).into_iter().collect();
+            self.tell_membership(now, added, Vec::new(), out);
         }
         self.pump(now, out);
     }
 
     /// Takes a model that came or changed.
     pub(crate) fn on_model(&mut self, now: Now, object: &[u8], out: &mut Vec<Effect>) {
-        match model::read(object) {
-            Ok(object) => self.mappers.put_model(object),
-            Err(reason) => self.counts.bad_object(&reason),
+        if let Some(object) = self.read(object) {
+            self.mappers.put_model(object);
         }
         self.pump(now, out);
     }
 
     /// Takes the news that a device is gone.
     pub(crate) fn on_device_gone(&mut self, now: Now, id: &str, out: &mut Vec<Effect>) {
-        self.remove_device(now, id, true, out);
+        let gone = self.remove_device(id, out).into_iter().collect();
+        self.tell_membership(now, Vec::new(), gone, out);
         self.pump(now, out);
     }
 
@@ -97,69 +101,72 @@ impl Core {
             }
         }
         for member in membership.removed_devices.iter().flatten() {
-            self.remove_device(now, &member.id, false, out);
+            self.remove_device(&member.id, out);
         }
         let told = Membership { timestamp: now.unix_ms, ..membership };
         publish_on(format!("$hw/events/node/{}/membership/updated", self.node), &told, out);
         self.pump(now, out);
     }
 
-    fn put_device(&mut self, now: Now, object: Object, out: &mut Vec<Effect>) {
-        match self.devices.get_mut(&object.id) {
-            Some(entry) => {
-                entry.only_member = false;
-                // A device of the same name that is another one has told the cloud nothing yet.
-                if self.mappers.is_another(&object) {
-                    entry.device.forget_told(None);
-                    self.reports.tell(&object.id);
-                }
-            }
-            None => {
-                let member = Device::new(object.name(), "").member(&object.id);
-                self.add(now, &member, false, out);
-                self.tell_membership(now, Some(vec![member]), None, out);
-            }
+    /// Takes a device; returns it as a member where it is new.
+    fn put_device(&mut self, now: Now, object: &Object, out: &mut Vec<Effect>) -> Option<Member> {
+        let is_another = self.mappers.put_device(object);
+        let Some(entry) = self.devices.get_mut(&object.id) else {
+            let member = Device::new(object.name(), "").member(&object.id);
+            self.add(now, &member, false, out);
+            return Some(member);
+        };
+        entry.only_member = false;
+        // A device of the same name that is another one has told the cloud nothing yet.
+        if is_another {
+            entry.device.change(|device| device.forget_told(None));
+            self.reports.tell(&object.id);
         }
-        self.mappers.put_device(object);
+        None
     }
 
     fn add(&mut self, now: Now, member: &Member, only_member: bool, out: &mut Vec<Effect>) {
         let id = &member.id;
         self.removed.remove(id);
-        let device = Device::new(&member.name, &member.description);
+        let device = Device::new(&member.name, &member.description).pack();
         self.devices.insert(id.clone(), Entry { device, only_member, ..Entry::default() });
         self.store(now, id, Vec::new(), out);
     }
 
-    fn remove_device(&mut self, now: Now, id: &str, tell: bool, out: &mut Vec<Effect>) {
+    /// Removes a device; returns it as the member that it was.
+    fn remove_device(&mut self, id: &str, out: &mut Vec<Effect>) -> Option<Member> {
         self.mappers.remove_device(id);
-        let Some(mut entry) = self.devices.remove(id) else { return };
+        let mut entry = self.devices.remove(id)?;
         self.reports.forget(id);
         // Who waits for rows that nobody needs any more need not wait.
         let waiting = match std::mem::take(&mut entry.storing) {
-            super::Storing::Done => Vec::new(),
-            super::Storing::Flying { then, next, .. } => {
+            Storing::Done => Vec::new(),
+            Storing::Flying(flying) => {
+                let Flying { then, next, .. } = *flying;
                 then.into_iter().chain(next.into_iter().flatten()).collect()
             }
-            super::Storing::Failed(then) => then,
+            Storing::Waiting(then) => then,
         };
         out.extend(waiting.into_iter().filter(|effect| matches!(effect, Effect::Settle(_))));
         self.removed.insert(id.into());
         out.push(Effect::Remove(id.into()));
-        if tell {
-            let Member { id, name, .. } = entry.device.member(id);
-            let member = Member { id, name, ..Member::default() };
-            self.tell_membership(now, None, Some(vec![member]), out);
-        }
+        let Member { id, name, .. } = entry.device.open().member(id);
+        Some(Member { id, name, ..Member::default() })
     }
 
+    /// Says which devices came and went, if any did.
     fn tell_membership(
         &self,
         now: Now,
-        added_devices: Option<Vec<Member>>,
-        removed_devices: Option<Vec<Member>>,
+        added: Vec<Member>,
+        removed: Vec<Member>,
         out: &mut Vec<Effect>,
     ) {
+        if added.is_empty() && removed.is_empty() {
+            return;
+        }
+        let some = |members: Vec<Member>| (!members.is_empty()).then_some(members);
+        let (added_devices, removed_devices) = (some(added), some(removed));
         let base = self.base(now);
         let membership = Membership {
             event_id: base.event_id,

@@ -30,7 +30,7 @@ impl Core {
         let twins: MsgTwins = twins.collect();
         let said = Said { origin: Origin::Edge, id: &id, event_id: "", twins: &twins };
         let done = self.update(now, &said, receipt, out);
-        self.end(now, &id, done, receipt, out);
+        self.end(now, done, receipt, out);
     }
 
     /// Takes a mapper's word of a device's state.
@@ -43,18 +43,16 @@ impl Core {
     ) {
         let id = format!("{}/{}", report.device_namespace, report.device_name);
         let done = self.set_state(now, &id, &report.state, receipt, out);
-        self.end(now, &id, done, receipt, out);
+        self.end(now, done, receipt, out);
     }
 
     fn end(
         &mut self,
         now: Now,
-        id: &str,
         done: Result<(), Refused>,
         receipt: Receipt,
         out: &mut Vec<Effect>,
     ) {
-        self.mappers.seen(id, now.at);
         if let Err(refused) = done {
             self.counts.refused(&refused);
             out.push(Effect::Refuse(receipt, refused));

@@ -18,9 +18,17 @@ const WINDOW: usize = 32;
 /// never answers a report about a device that it does not know.
 const REST: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
+/// A report on its way. Each has a number of its own, so that the answer to one about a device that is
+/// gone is not taken for one about a device of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    number: u64,
+    pub(super) says: Says,
+}
+
 /// What a report says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Sent {
+pub(super) enum Says {
     /// These properties in these versions.
     Twins(Vec<(Box<str>, Stamp)>),
     /// The state and when it was seen last.
@@ -30,16 +38,16 @@ pub(crate) enum Sent {
 impl Sent {
     /// Returns the last part of the report's resource.
     pub(crate) const fn change(&self) -> &'static str {
-        match self {
-            Self::Twins(_) => "twin/edge_updated",
-            Self::State(..) => "state/update",
+        match self.says {
+            Says::Twins(_) => "twin/edge_updated",
+            Says::State(..) => "state/update",
         }
     }
 }
 
 /// A report: what it says, and in which words.
 #[derive(Clone, Debug)]
-pub(super) struct Telling(Sent, Content);
+pub(super) struct Telling(Says, Content);
 
 impl Telling {
     /// Says what the cloud does not know of a device: its properties first, then its state.
@@ -52,15 +60,15 @@ impl Telling {
                 last_online_time: &device.last_online,
             };
             let text = || serde_json::to_string(&StateResult { base, device: state });
-            let sent = || Sent::State(device.state.clone(), device.last_online.clone());
+            let says = || Says::State(device.state.clone(), device.last_online.clone());
             return device
                 .state_untold
-                .then(|| Self(sent(), Content::text(&text().unwrap_or_default())));
+                .then(|| Self(says(), Content::text(&text().unwrap_or_default())));
         }
         let said = untold.iter().map(|twin| (twin.name.clone(), Some(twin.message(true))));
         let content = Content::encode(&Twins { base, twin: &said.collect::<MsgTwins>() });
         let stamps = untold.iter().map(|twin| (twin.name.clone(), twin.stamp()));
-        Some(Self(Sent::Twins(stamps.collect()), content.unwrap_or(Content::NULL)))
+        Some(Self(Says::Twins(stamps.collect()), content.unwrap_or(Content::NULL)))
     }
 }
 
@@ -68,6 +76,8 @@ impl Telling {
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     linked: bool,
+    /// The number of the last report.
+    number: u64,
     queue: VecDeque<Box<str>>,
     queued: BTreeSet<Box<str>>,
     /// Reports without an answer.
@@ -148,7 +158,7 @@ impl Core {
     /// Notes that the cloud has confirmed a report, or has not answered.
     pub(crate) fn on_reported(&mut self, now: Now, id: &str, sent: &Sent, ok: bool) {
         let reports = &mut self.reports;
-        // The device may be another one of the same name by now.
+        // The device may be gone by now, and one of the same name be there.
         if reports.flying.get(id) != Some(sent) {
             return;
         }
@@ -156,13 +166,13 @@ impl Core {
         let rest = reports.resting.remove(id);
         let Some(entry) = self.devices.get_mut(id) else { return };
         if ok {
-            match sent {
-                Sent::Twins(stamps) => entry.device.confirm(stamps),
-                Sent::State(state, seen) => {
-                    let same = entry.device.state == *state && entry.device.last_online == *seen;
-                    entry.device.state_untold &= !same;
+            entry.device.change(|device| match &sent.says {
+                Says::Twins(stamps) => device.confirm(stamps),
+                Says::State(state, seen) => {
+                    let same = device.state == *state && device.last_online == *seen;
+                    device.state_untold &= !same;
                 }
-            }
+            });
         } else if reports.linked {
             let pause = rest.map_or(REST.0, |(_, pause)| (pause * 2).min(REST.1));
             reports.resting.insert(id.into(), (now.at + pause, pause));
@@ -177,16 +187,20 @@ impl Core {
         while let Some(id) = self.reports.next() {
             let base = self.base(now);
             let telling = match self.devices.get_mut(&id) {
-                Some(Entry { ready: ready @ Some(_), .. }) => ready.take(),
-                Some(Entry { storing: Storing::Done, device, .. }) => Telling::of(device, base),
+                Some(Entry { ready: ready @ Some(_), .. }) => ready.take().map(|it| *it),
+                Some(Entry { storing: Storing::Done, device, .. }) => {
+                    Telling::of(&device.open(), base)
+                }
                 // Its turn comes when it is stored.
                 Some(_) => continue,
                 None => None,
             };
-            let Some(Telling(sent, content)) = telling else {
+            let Some(Telling(says, content)) = telling else {
                 self.reports.resting.remove(&id);
                 continue;
             };
+            self.reports.number += 1;
+            let sent = Sent { number: self.reports.number, says };
             self.reports.flying.insert(id.clone(), sent.clone());
             out.push(Effect::Report(id, sent, content));
         }

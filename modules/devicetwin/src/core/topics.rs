@@ -93,7 +93,8 @@ impl Core {
                 let Base { event_id, .. } = read(payload)?;
                 event.clone_from(&event_id);
                 let entry = self.devices.get(id).ok_or_else(|| Refused::unknown(id))?;
-                let alive = entry.device.twins.iter().filter(|twin| !twin.is_deleted());
+                let device = entry.device.open();
+                let alive = device.twins.iter().filter(|twin| !twin.is_deleted());
                 let twin: MsgTwins =
                     alive.map(|twin| (twin.name.clone(), Some(twin.message(false)))).collect();
                 let base = Base { event_id, timestamp: now.unix_ms };
@@ -112,7 +113,7 @@ impl Core {
                     return Err(Refused::bad(format!("node '{short}' is not this one")));
                 }
                 let Base { event_id, .. } = read(payload)?;
-                let devices = self.devices.iter().map(|(id, entry)| entry.device.member(id));
+                let devices = self.devices.iter().map(|(id, entry)| entry.device.open().member(id));
                 let base = Base { event_id, timestamp: now.unix_ms };
                 let members = Members { base, devices: devices.collect() };
                 let topic = format!("$hw/events/node/{node}/membership/get/result");
@@ -143,7 +144,7 @@ impl Core {
         };
         let base = self.base(now);
         let entry = self.devices.get_mut(id).ok_or_else(|| Refused::unknown(id))?;
-        let device = &mut entry.device;
+        let mut device = entry.device.open();
         device.state = state.into();
         device.last_online = seen.into();
         device.last_report = now.unix_ms;
@@ -153,6 +154,7 @@ impl Core {
             state: &device.state,
             last_online_time: &device.last_online,
         };
+        entry.device = device.pack();
         let mut then = Vec::new();
         publish(id, "state/update/result", &StateResult { base, device: state }, &mut then);
         then.push(Effect::Settle(receipt));

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use module_runtime::Peers;
 use prost::Message;
 use tokio::net::UnixStream;
 use tonic::client::Grpc;
@@ -17,9 +18,11 @@ use tonic::codegen::{Service, StdError};
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
+use tracing::debug;
 
 use super::words as w;
-use crate::mappers::{Call, CallError, What};
+use crate::mappers::{Call, CallError, Described, What};
+use crate::{model, objects};
 
 /// How long connecting and the call may take together.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,8 +34,19 @@ const MAX_ANSWER: usize = 1024 * 1024;
 ///
 /// # Errors
 /// [`CallError`] with the reason, for people.
-pub(crate) async fn call(call: Call) -> Result<(), CallError> {
+pub(crate) async fn call(peers: &Peers, call: Call) -> Result<(), CallError> {
     let Call { socket, what, .. } = call;
+    let device = match &what {
+        What::RegisterDevice(device) | What::UpdateDevice(device) => {
+            let Some(words) = describe(peers, device).await? else { return Ok(()) };
+            Some(words)
+        }
+        What::CreateModel(_)
+        | What::UpdateModel(_)
+        | What::RemoveModel(_)
+        | What::RemoveDevice(_)
+        | What::GetDevice(_) => None,
+    };
     let done = async {
         match what {
             What::CreateModel(model) => {
@@ -46,12 +60,12 @@ pub(crate) async fn call(call: Call) -> Result<(), CallError> {
             What::RemoveModel(name) => {
                 ask(&socket, "/v1beta1.DeviceMapperService/RemoveDeviceModel", name).await
             }
-            What::RegisterDevice(device) => {
-                let request = w::DeviceRequest { device: Some(*device) };
+            What::RegisterDevice(_) => {
+                let request = w::DeviceRequest { device };
                 ask(&socket, "/v1beta1.DeviceMapperService/RegisterDevice", request).await
             }
-            What::UpdateDevice(device) => {
-                let request = w::DeviceRequest { device: Some(*device) };
+            What::UpdateDevice(_) => {
+                let request = w::DeviceRequest { device };
                 ask(&socket, "/v1beta1.DeviceMapperService/UpdateDevice", request).await
             }
             What::RemoveDevice(name) => {
@@ -68,6 +82,21 @@ pub(crate) async fn call(call: Call) -> Result<(), CallError> {
         Err(_) => {
             let patience = PATIENCE.as_secs();
             Err(CallError::Unreachable(format!("the mapper did not answer within {patience} s")))
+        }
+    }
+}
+
+/// Reads in the store what a mapper is told of a device; nothing when it is gone, of which the mapper
+/// hears next.
+async fn describe(peers: &Peers, device: &Described) -> Result<Option<w::Device>, CallError> {
+    match objects::object(peers, &device.id).await {
+        Ok(Some(object)) => {
+            model::device(&object, &device.model).map(Some).map_err(CallError::Refused)
+        }
+        Ok(None) => Ok(None),
+        Err(error) => {
+            debug!(id = %device.id, "the store does not tell of a device: {error}");
+            Err(CallError::NoStore)
         }
     }
 }
