@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::journal::{Address, Kept, Record};
 
@@ -36,7 +36,11 @@ impl Core {
                 let new = || Session::new(&client, Queue::new(bounds));
                 let session = self.sessions.entry(queue).or_insert_with(new);
                 session.expiry = expiry;
-                session.ends = ends.map(|at| steady(at, now));
+                session.ends = ends.map(|ends| {
+                    let whole = Duration::from_secs(expiry.into());
+                    let left = millis(ends.saturating_sub(now.unix));
+                    now.steady + if is_set(ends) { left.min(whole) } else { whole }
+                });
             }
             Record::Gone { queue } => {
                 if let Some(session) = self.sessions.remove(&queue) {
@@ -79,6 +83,9 @@ impl Core {
 
     fn restore_message(&mut self, kept: Kept, now: Now) {
         self.sequence = self.sequence.max(kept.sequence);
+        let age = if is_set(kept.at) { now.unix.saturating_sub(kept.at) } else { 0 };
+        let born = now.steady.checked_sub(millis(age)).unwrap_or(now.steady);
+        let worth = |expires: i64| born.checked_add(millis(expires.saturating_sub(kept.at)));
         let message = Rc::new(Message {
             sequence: kept.sequence,
             topic: kept.topic,
@@ -86,8 +93,8 @@ impl Core {
             qos: kept.qos,
             retain: kept.retain,
             properties: kept.properties.into(),
-            born: steady(kept.at, now).min(now.steady),
-            expires: kept.expires.map(|at| steady(at, now)),
+            born,
+            expires: kept.expires.and_then(worth),
         });
         for Address { queue, id, qos, retain } in kept.to {
             let message = Rc::clone(&message);
@@ -151,10 +158,15 @@ impl Core {
     }
 }
 
-/// Turns a Unix time into one of this process, as far as that can hold it.
-fn steady(unix: i64, now: Now) -> Instant {
-    let away = Duration::from_millis(unix.abs_diff(now.unix));
-    let moved =
-        if unix >= now.unix { now.steady.checked_add(away) } else { now.steady.checked_sub(away) };
-    moved.unwrap_or(now.steady)
+/// The first of January 2024. A clock that says less has not been set since the machine began, and tells
+/// nothing of how long something has waited.
+const SET: i64 = 1_704_067_200_000;
+
+const fn is_set(unix: i64) -> bool {
+    unix >= SET
+}
+
+/// Returns a time; what would be less than none is none.
+fn millis(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }

@@ -3,6 +3,7 @@
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "a test looks at few of the words")]
 mod behaviour;
+mod clock;
 #[expect(clippy::wildcard_enum_match_arm, reason = "a test looks at few of the words")]
 mod histories;
 #[expect(clippy::wildcard_enum_match_arm, reason = "a test looks at few of the words")]
