@@ -28,6 +28,9 @@ const MAGIC: &[u8; 16] = b"edgecore mqtt 1\n";
 /// A file below this size is never replaced, in bytes.
 const SMALL: u64 = 4 * 1024 * 1024;
 
+/// What waits and is as large as this is written, in bytes.
+const LARGE: usize = 256 * 1024;
+
 /// How long the thread waits before it tries a disk again that took nothing.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -64,6 +67,7 @@ pub(crate) struct Journal {
     mark: u64,
     synced: u64,
     busy: bool,
+    hurried: bool,
     size: u64,
     /// The size at which the file is replaced.
     limit: u64,
@@ -134,6 +138,7 @@ impl Journal {
             mark: 0,
             synced: 0,
             busy: false,
+            hurried: false,
             size,
             limit: SMALL.max(2 * size),
             trouble: None,
@@ -149,12 +154,20 @@ impl Journal {
         self.mark
     }
 
-    /// Hands what waits to the disk, if it is idle. `snapshot` is asked for all that there is when
-    /// the file is to be replaced.
-    pub(crate) fn flush(&mut self, snapshot: impl FnOnce() -> Vec<Record>) {
-        if self.busy || self.waiting.is_empty() {
+    /// Makes the next flush take what waits, also when nobody waits for it.
+    pub(crate) const fn hurry(&mut self) {
+        self.hurried = true;
+    }
+
+    /// Hands what waits to the disk, if it is idle. What nobody waits for, that a message has arrived,
+    /// `can_wait` for the next sync: who publishes would else wait for two, one after the other.
+    /// `snapshot` is asked for all that there is when the file is to be replaced.
+    pub(crate) fn flush(&mut self, can_wait: bool, snapshot: impl FnOnce() -> Vec<Record>) {
+        let can_wait = can_wait && !self.hurried && self.waiting.len() < LARGE;
+        if self.busy || self.waiting.is_empty() || can_wait {
             return;
         }
+        self.hurried = false;
         let replace = self.size + self.waiting.len() as u64 > self.limit;
         let bytes = if replace {
             self.waiting.clear();

@@ -270,6 +270,7 @@ impl Shell {
     /// Looks what time has done.
     pub(crate) fn on_tick(&mut self) {
         self.core.tick(now(), &mut self.decided);
+        self.journal.hurry();
         for (queue, message) in std::mem::take(&mut self.stalled) {
             self.hand_over(queue, message);
         }
@@ -309,7 +310,7 @@ impl Shell {
             }
         }
         let core = &self.core;
-        self.journal.flush(|| core.snapshot(now()));
+        self.journal.flush(self.gated.is_empty(), || core.snapshot(now()));
     }
 
     fn act(&mut self, act: Act) {
@@ -393,9 +394,11 @@ impl Shell {
 
     /// Waits until all is on the disk.
     pub(crate) async fn rest(&mut self) {
+        self.journal.hurry();
         self.carry_out();
         while !self.journal.is_clean() {
             self.journal.progress().await;
+            self.journal.hurry();
             self.carry_out();
         }
     }

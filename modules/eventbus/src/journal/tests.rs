@@ -30,7 +30,7 @@ async fn what_is_behind_the_mark_is_read_again() {
     let mut journal = Journal::begin(folder.path(), std::slice::from_ref(&begin)).unwrap();
     let mark = journal.write(&[message(4, 10)]);
     assert!(journal.synced() < mark);
-    journal.flush(|| unreachable!("the file is small"));
+    journal.flush(false, || unreachable!("the file is small"));
     // What comes meanwhile waits for its turn.
     journal.write(&[message(5, 10)]);
     while journal.synced() < mark {
@@ -46,7 +46,7 @@ async fn a_file_that_grew_is_replaced_by_what_there_is() {
     let large = usize::try_from(SMALL).unwrap() / 4;
     for sequence in 0..5 {
         journal.write(&[message(sequence, large)]);
-        journal.flush(|| vec![message(sequence, 1)]);
+        journal.flush(false, || vec![message(sequence, 1)]);
         while !journal.is_clean() {
             journal.progress().await;
         }
@@ -54,6 +54,27 @@ async fn a_file_that_grew_is_replaced_by_what_there_is() {
     assert!(journal.size() < SMALL);
     assert_eq!(read(folder.path())[0], message(3, 1));
     assert!(!folder.path().join("journal.new").exists());
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_goes_with_the_next_sync_or_when_it_is_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::begin(folder.path(), &[]).unwrap();
+    journal.write(&[message(1, 10)]);
+    journal.flush(true, || unreachable!("the file is small"));
+    assert!(!journal.busy);
+    journal.write(&[message(2, 10)]);
+    journal.flush(false, || unreachable!("the file is small"));
+    journal.progress().await;
+    assert_eq!(read(folder.path()), [message(1, 10), message(2, 10)]);
+    journal.write(&[message(3, 10)]);
+    journal.hurry();
+    journal.flush(true, || unreachable!("the file is small"));
+    journal.progress().await;
+    assert!(journal.is_clean());
+    journal.write(&[message(4, LARGE)]);
+    journal.flush(true, || unreachable!("the file is small"));
+    assert!(journal.busy);
 }
 
 #[test]
