@@ -104,6 +104,13 @@ pub(crate) enum Act {
     Settle(u64),
 }
 
+impl Act {
+    /// Tells whether it is something for this connection.
+    pub(crate) const fn is_for(&self, connection: ConnectionId) -> bool {
+        matches!(self, Self::Send(id, _) | Self::Close(id) | Self::Next(id) if *id == connection)
+    }
+}
+
 /// What was decided in one turn.
 #[derive(Debug, Default)]
 pub(crate) struct Decided {
@@ -123,6 +130,12 @@ impl Decided {
             matches!(packet, Packet::Publish(message) if message.qos > Qos::AtMostOnce);
         let acts = if is_acknowledged { &mut self.then } else { &mut self.now };
         acts.push(Act::Next(connection));
+    }
+
+    /// Forgets what is meant for a connection that has ended.
+    pub(crate) fn forget(&mut self, connection: ConnectionId) {
+        self.now.retain(|act| !act.is_for(connection));
+        self.then.retain(|act| !act.is_for(connection));
     }
 
     /// Adds this to `out` behind what waits there.

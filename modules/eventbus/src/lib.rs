@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod connection;
 mod core;
+mod gate;
 mod journal;
 mod listener;
 pub mod mqtt;

@@ -21,6 +21,7 @@ use crate::core::{
     Act, CLOUD, ConnectionId, Core, Decided, FromPeer, LAST_ID, Message, Now, QueueId, TO_BROKER,
     TWIN,
 };
+use crate::gate::Gate;
 use crate::journal::{self, Journal};
 use crate::mqtt::{Options, Packet, Qos, Reason};
 use crate::rules::{self, Done, Order};
@@ -43,7 +44,7 @@ pub(crate) struct Shell {
     journal: Journal,
     decided: Decided,
     /// What waits for the disk, by the mark that it waits for.
-    gated: VecDeque<(u64, Act)>,
+    gate: Gate,
     ports: HashMap<ConnectionId, Port>,
     /// Messages of peers that are not safe yet.
     deliveries: HashMap<u64, Delivery>,
@@ -95,7 +96,7 @@ impl Shell {
             core,
             journal,
             decided,
-            gated: VecDeque::new(),
+            gate: Gate::default(),
             ports: HashMap::new(),
             deliveries: HashMap::new(),
             last_token: 0,
@@ -200,8 +201,7 @@ impl Shell {
                 }
             }
             Happening::Closed(TO_BROKER, reason) => {
-                self.ports.remove(&TO_BROKER);
-                self.core.broker_down();
+                self.broker_gone();
                 self.external.lost(reason);
             }
             Happening::Closed(id, reason) => {
@@ -296,12 +296,10 @@ impl Shell {
         loop {
             let Decided { now: acts, records, then } = std::mem::take(&mut self.decided);
             let mark = self.journal.write(&records);
-            self.gated.extend(then.into_iter().map(|act| (mark, act)));
+            self.gate.hold(mark, then);
             acts.into_iter().for_each(|act| self.act(act));
             let synced = self.journal.synced();
-            while self.gated.front().is_some_and(|(mark, _)| *mark <= synced)
-                && let Some((_, act)) = self.gated.pop_front()
-            {
+            while let Some(act) = self.gate.next(synced) {
                 self.act(act);
             }
             let Decided { now, records, then } = &self.decided;
@@ -310,7 +308,7 @@ impl Shell {
             }
         }
         let core = &self.core;
-        self.journal.flush(self.gated.is_empty(), || core.snapshot(now()));
+        self.journal.flush(self.gate.is_empty(), || core.snapshot(now()));
     }
 
     fn act(&mut self, act: Act) {
@@ -339,11 +337,19 @@ impl Shell {
         }
         self.ports.remove(&id);
         if id == TO_BROKER {
-            self.core.broker_down();
+            self.broker_gone();
             self.external.down("it takes packets too slowly".to_owned());
         } else {
             self.core.closed(id, now(), &mut self.decided);
         }
+    }
+
+    /// Notes that the connection to the external broker is gone, and all that was meant for it.
+    fn broker_gone(&mut self) {
+        self.ports.remove(&TO_BROKER);
+        self.core.broker_down();
+        self.gate.forget(TO_BROKER);
+        self.decided.forget(TO_BROKER);
     }
 
     /// Hands a message to a peer.
