@@ -74,6 +74,9 @@ impl Core {
 
     /// Ends the restoration: the clients that were connected are gone.
     pub(crate) fn restored(&mut self, now: Now) {
+        // An earlier life may have sent messages that it did not live to write down. Their numbers must
+        // not be other messages', whom the receiver would take for those.
+        self.sequence = (self.sequence / LIFE + 1) * LIFE;
         for session in self.sessions.values_mut().filter(|session| session.ends.is_none()) {
             let expiry = Duration::from_secs(session.expiry.into());
             session.ends =
@@ -157,6 +160,10 @@ impl Core {
         records
     }
 }
+
+/// The numbers of messages that one life has: ten days' at 5,000 a second, of which the last that was
+/// written down is known.
+pub(super) const LIFE: u64 = 1 << 32;
 
 /// The first of January 2024. A clock that says less has not been set since the machine began, and tells
 /// nothing of how long something has waited.

@@ -288,3 +288,22 @@ fn messages_of_the_external_broker_are_acknowledged_when_they_are_safe() {
     assert_eq!(packets(&acts, TO_BROKER), []);
     assert_eq!(packets(&world.settle(CLOUD, 1), TO_BROKER), [puback(9)]);
 }
+
+#[test]
+fn a_number_that_was_seen_outside_is_never_another_message_s() {
+    let mut world = World::new(settings());
+    let mut seen = Vec::new();
+    for life in 1..=3 {
+        world.connect(life, passing("a"));
+        let packet = Packet::Publish(message("d/user/x", "1", Qos::AtLeastOnce, 9));
+        // It goes to the cloud before it is on the disk, and there it never comes.
+        world.decide(|core, now, out| core.client_says(life, packet, now, out));
+        seen.extend(world.acts.iter().filter_map(|act| match act {
+            Act::ToCloud(message) => Some(message.sequence),
+            _ => None,
+        }));
+        world.crash();
+    }
+    assert_eq!(seen.len(), 3);
+    assert!(seen[0] < seen[1] && seen[1] < seen[2], "{seen:?}");
+}
