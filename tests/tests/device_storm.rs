@@ -14,7 +14,7 @@ use minicloud::fault::Fault;
 use rustix::process::Signal;
 
 /// How long blows fall here. `cargo xtask chaos --devices --seconds N` lets them fall for longer.
-const STORM: Duration = Duration::from_secs(12);
+const STORM: Duration = Duration::from_secs(8);
 
 /// How long the last reports may take once all is calm.
 const REST: Duration = Duration::from_secs(120);

@@ -138,6 +138,8 @@ struct Storm<'a> {
     outer: Writer,
     mapper: Process,
     dice: Dice,
+    /// The blows that are still to fall in this round.
+    bag: Vec<usize>,
     ledger: Ledger,
     /// The messages that the client of mosquitto was given, in order.
     outside: Vec<(String, u64)>,
@@ -172,6 +174,7 @@ impl<'a> Storm<'a> {
             place,
             mapper,
             dice: Dice(options.seed),
+            bag: Vec::new(),
             ledger: Ledger::default(),
             outside: Vec::new(),
             killed_at: Vec::new(),
@@ -183,11 +186,11 @@ impl<'a> Storm<'a> {
         })
     }
 
-    /// Writes and lets blows fall until the time is over.
+    /// Writes and lets blows fall until the time is over, each at least once.
     fn blow(&mut self, time: Duration) -> Result<()> {
         let begin = Instant::now();
         let mut next = begin + CALM;
-        while begin.elapsed() < time {
+        while begin.elapsed() < time || self.struck() < BLOWS.len() {
             let due = u64::try_from(begin.elapsed().as_millis())? * RATE / 1000;
             while self.published < due {
                 self.published += 1;
@@ -195,7 +198,7 @@ impl<'a> Storm<'a> {
             }
             self.work()?;
             if Instant::now() >= next {
-                let chosen = self.dice.index(BLOWS.len());
+                let chosen = self.choose();
                 self.summary.blows[chosen].1 += 1;
                 let (name, blow) = BLOWS[chosen];
                 self.strike(blow).with_context(|| format!("cannot strike: {name}"))?;
@@ -204,6 +207,19 @@ impl<'a> Storm<'a> {
             park_timeout(Duration::from_millis(2));
         }
         Ok(())
+    }
+
+    /// Counts the blows that fell.
+    fn struck(&self) -> usize {
+        self.summary.blows.iter().map(|(_, count)| *count as usize).sum()
+    }
+
+    /// Draws a blow: each falls once before one falls again.
+    fn choose(&mut self) -> usize {
+        if self.bag.is_empty() {
+            self.bag.extend(0..BLOWS.len());
+        }
+        self.bag.swap_remove(self.dice.index(self.bag.len()))
     }
 
     /// Publishes a number: of ten, eight are messages and two are reports.
