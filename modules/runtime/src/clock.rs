@@ -1,8 +1,14 @@
 //! The only place that reads clocks: everything else is told what time it is.
 
+use std::io;
 use std::pin::Pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
+};
+use tokio::net::unix::pipe::Receiver;
 use tokio::time::Sleep;
 
 /// Returns the monotonic time.
@@ -21,15 +27,6 @@ pub fn unix_millis() -> i64 {
 pub(crate) fn unix_micros() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// Returns the next moment that is a whole number of periods after the machine's start. Processes
-/// that wait for such moments wake it once, all together.
-pub(crate) fn next_whole(period: Duration) -> tokio::time::Instant {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let now = Duration::try_from(now).unwrap_or_default().as_nanos();
-    let rest = period.as_nanos() - now % period.as_nanos().max(1);
-    tokio::time::Instant::now() + Duration::from_nanos(u64::try_from(rest).unwrap_or(0))
 }
 
 /// Returns the microseconds since `earlier`.
@@ -62,5 +59,47 @@ impl Alarm {
             None => std::future::pending().await,
         }
         self.armed = None;
+    }
+}
+
+/// Rings whenever a whole number of periods has passed since the machine's start: processes that
+/// wait for such moments wake it once, all together. A timer of the runtime's wakes its process up
+/// to three times for each ring, whenever it moves from one of its lists to the next.
+#[derive(Debug)]
+pub(crate) struct Bell(Receiver);
+
+impl Bell {
+    /// Makes it; to be called inside the runtime.
+    ///
+    /// # Errors
+    /// When the host is out of descriptors or memory.
+    pub(crate) fn every(period: Duration) -> io::Result<Self> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
+        let (period, now) = (period.as_nanos().max(1), now.as_nanos());
+        let times = |nanos: u128| -> io::Result<_> {
+            let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+            Timespec::try_from(Duration::from_nanos(nanos)).map_err(io::Error::other)
+        };
+        let setting = Itimerspec {
+            it_interval: times(period)?,
+            it_value: times(now - now % period + period)?,
+        };
+        timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME, &setting)?;
+        Receiver::from_owned_fd_unchecked(timer).map(Self)
+    }
+
+    /// Waits for the next ring; what was missed counts as one. Cancelling it loses nothing.
+    pub(crate) async fn ring(&self) {
+        loop {
+            // Only a runtime that ends has nothing more to tell.
+            if self.0.readable().await.is_err() {
+                return std::future::pending().await;
+            }
+            if self.0.try_read(&mut [0; 8]).is_ok() {
+                return;
+            }
+        }
     }
 }

@@ -11,10 +11,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{info, warn};
 
-use crate::clock;
+use crate::clock::{self, Bell};
 use crate::fault::{self, Lasting};
 use crate::inbox::{Event, Inbox};
 use crate::lifeline::{Lifeline, Received};
@@ -47,7 +46,7 @@ pub struct Context {
     inbox: Inbox,
     lifeline: Option<Lifeline>,
     terminate: Signal,
-    beat: Interval,
+    beat: Bell,
     /// The report that the supervisor has not taken yet.
     report: Option<Box<[u8]>>,
     slow_until: Option<Instant>,
@@ -71,14 +70,13 @@ impl Context {
         lifeline: Lifeline,
         terminate: Signal,
         fate: Rc<Cell<Fate>>,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
         let interval = Duration::from_millis(u64::from(start.beat_interval_ms.max(1)));
-        let mut beat = tokio::time::interval_at(clock::next_whole(interval), interval);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let beat = Bell::every(interval).context("cannot set the timer of the beat")?;
         let lifeline = Some(lifeline);
         let (report, slow_until) = (None, None);
         let fleet = watch::Sender::default();
-        Self { start, peers, inbox, lifeline, terminate, beat, report, slow_until, fleet, fate }
+        Ok(Self { start, peers, inbox, lifeline, terminate, beat, report, slow_until, fleet, fate })
     }
 
     /// Parses the module's configuration.
@@ -136,7 +134,7 @@ impl Context {
             }
             let turn = tokio::select! {
                 biased;
-                _ = self.beat.tick() => Turn::Beat,
+                () = self.beat.ring() => Turn::Beat,
                 record = receive(self.lifeline.as_ref()) => Turn::Record(record),
                 Some(()) = self.terminate.recv() => Turn::Terminate,
                 event = self.inbox.next() => return event,

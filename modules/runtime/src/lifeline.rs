@@ -12,7 +12,7 @@ use rustix::net::{
     send,
 };
 use tokio::io::Interest;
-use tokio::net::UnixDatagram;
+use tokio::io::unix::AsyncFd;
 
 /// A record, and the descriptor that came with it.
 pub(crate) type Received = (ToModule, Option<OwnedFd>);
@@ -51,28 +51,25 @@ pub(crate) fn receive(socket: &impl AsFd) -> anyhow::Result<Option<Received>> {
     Ok(Some((lifeline::decode(&packet[..received.bytes])?, descriptor)))
 }
 
-/// The lifeline inside the runtime. tokio has no type for a socket of packets; that for datagrams
-/// watches any, and `recvmsg` and `send` are called here.
+/// The lifeline inside the runtime. It is watched for records alone: a type of tokio's would be woken
+/// whenever the supervisor has read one, too.
 #[derive(Debug)]
-pub(crate) struct Lifeline(UnixDatagram);
+pub(crate) struct Lifeline(AsyncFd<OwnedFd>);
 
 impl Lifeline {
+    #[expect(deprecated, reason = "what came in its place is unsafe; an owned socket stays open")]
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
-        let socket = std::os::unix::net::UnixDatagram::from(socket);
-        socket.set_nonblocking(true)?;
-        UnixDatagram::from_std(socket).map(Self)
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        AsyncFd::with_interest(socket, Interest::READABLE).map(Self)
     }
 
     /// Waits for a record; nothing when the supervisor's end is closed.
     pub(crate) async fn receive(&self) -> anyhow::Result<Option<Received>> {
         loop {
-            std::future::poll_fn(|cx| self.0.poll_recv_ready(cx)).await?;
-            match self
-                .0
-                .try_io(Interest::READABLE, || receive(&self.0).map_err(|error| to_io(&error)))
-            {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Ok(result?),
+            let mut ready = self.0.readable().await?;
+            let received = |socket: &AsyncFd<_>| receive(socket).map_err(|error| to_io(&error));
+            if let Ok(result) = ready.try_io(received) {
+                return Ok(result?);
             }
         }
     }

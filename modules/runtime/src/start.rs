@@ -168,7 +168,7 @@ where
     lifeline.send(&ToSupervisor::Ready(confinement))?;
     debug!(node = &*start.node, "started");
     let fate = Rc::new(Cell::new(Fate::Running));
-    let context = Context::new(start, peers.clone(), inbox, lifeline, terminate, Rc::clone(&fate));
+    let context = Context::new(start, peers.clone(), inbox, lifeline, terminate, Rc::clone(&fate))?;
     run(context).await?;
     if fate.get() == Fate::Drained {
         peers.flush(FLUSH).await;
