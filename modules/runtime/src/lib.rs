@@ -17,6 +17,7 @@ mod lifeline;
 mod log;
 pub mod net;
 mod peers;
+pub mod query;
 mod random;
 mod seccomp;
 mod start;

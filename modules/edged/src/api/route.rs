@@ -1,6 +1,8 @@
 //! What a request is about. Pure: method and address in, route or refusal out.
 
 use hyper::{Method, StatusCode, Uri};
+pub(crate) use module_runtime::query::Query;
+use module_runtime::query::decode;
 
 use super::reply::Refusal;
 
@@ -39,54 +41,6 @@ pub(crate) struct Target {
     /// Empty for whichever pod has the name.
     pub(crate) uid: String,
     pub(crate) container: String,
-}
-
-/// The parameters behind the question mark, in their order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Query(Vec<(String, String)>);
-
-impl Query {
-    /// Reads parameters. What cannot be decoded is left out, as Go does.
-    pub(crate) fn parse(text: &str) -> Self {
-        let pair = |part: &str| {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            let plus = |text: &str| decode(&text.replace('+', " "));
-            Some((plus(key)?, plus(value)?))
-        };
-        Self(text.split('&').filter(|part| !part.is_empty()).filter_map(pair).collect())
-    }
-
-    /// Returns the first value of a key.
-    pub(crate) fn first(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
-    }
-
-    /// Returns all values of a key.
-    pub(crate) fn all(&self, key: &str) -> Vec<String> {
-        let named = self.0.iter().filter(|(name, _)| name == key);
-        named.map(|(_, value)| value.clone()).collect()
-    }
-
-    /// Tells whether a flag of the API is set: anything but `false` and `0` sets it.
-    pub(crate) fn is_set(&self, key: &str) -> bool {
-        self.first(key).is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
-    }
-}
-
-/// Takes the percent signs out of a text.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    let digit = |bytes: &mut std::str::Bytes<'_>| char::from(bytes.next()?).to_digit(16);
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let value = digit(&mut bytes)? * 16 + digit(&mut bytes)?;
-            decoded.push(u8::try_from(value).ok()?);
-        } else {
-            decoded.push(byte);
-        }
-    }
-    String::from_utf8(decoded).ok()
 }
 
 /// Finds out what a request is about.
