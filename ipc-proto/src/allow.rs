@@ -65,6 +65,7 @@ impl About {
 struct Rule(Module, Module, &'static [Operation], About);
 
 const WRITE: &[Op] = &[Op::Insert, Op::Update, Op::Delete, Op::Patch];
+const NEWS: &[Op] = &[Op::Insert, Op::Update, Op::Delete];
 const KEEP: &[Op] = &[Op::Query, Op::Insert, Op::Update, Op::Delete];
 const CONNECT: &[Op] = &[Op::Connect];
 const QUERY: &[Op] = &[Op::Query];
@@ -129,7 +130,7 @@ const RULES: &[Rule] = &[
     Rule(Metamanager, Edged, CSI, About::AnyObject),
     Rule(Metamanager, Edged, CONNECT, About::Link),
     Rule(Metamanager, Edged, &[Op::UnholdUpgrade], About::AnyObject),
-    Rule(Metamanager, Metaserver, WRITE, About::AnyObject),
+    Rule(Metamanager, Metaserver, NEWS, About::Texts),
     Rule(Metamanager, Edgemesh, WRITE, MESH),
     Rule(Devicetwin, Metamanager, KEEP, OWN_DEVICES),
     Rule(Devicetwin, Metamanager, REPORT, About::Devices),
@@ -167,6 +168,7 @@ const RULES: &[Rule] = &[
     Rule(Taskmanager, Metamanager, KEEP, About::Tasks),
     Rule(Taskmanager, Edged, &[Op::Pull, Op::UnholdUpgrade], About::Tasks),
     Rule(Metaserver, Metamanager, QUERY, About::AnyObject),
+    Rule(Metaserver, Metamanager, QUERY, About::Texts),
     Rule(Metaserver, Metamanager, QUERY, About::ClusterCa),
     Rule(Metaserver, Edgehub, &[Op::Null], About::Applications),
     Rule(
@@ -176,7 +178,7 @@ const RULES: &[Rule] = &[
         About::Objects(&[Kind::CertificateSigningRequest]),
     ),
     Rule(Metaserver, Edgehub, QUERY, About::ClusterCa),
-    Rule(Metaserver, Edged, &[Op::UnholdUpgrade, Op::Delete], About::Objects(&[Kind::Pod])),
+    Rule(Metaserver, Edged, &[Op::UnholdUpgrade, Op::Restart], About::Objects(&[Kind::Pod])),
     Rule(Metaserver, Taskmanager, &[Op::UnholdUpgrade, Op::WaitingConfirmation], About::Tasks),
     Rule(Edgestream, Edged, QUERY, About::Texts),
     Rule(Edgemesh, Metamanager, QUERY, MESH),

@@ -92,6 +92,8 @@ words! {
         Start = "start",
         /// A URL is closed to the servicebus.
         Stop = "stop",
+        /// The containers of a pod are to be started again; within the node alone.
+        Restart = "restart",
         /// Details are asked for, of a membership; not the HTTP verb.
         Get = "get",
         /// dynamiccontroller's answer to metaserver.

@@ -5,7 +5,7 @@
 //!
 //! - The cloud's objects are committed, then acknowledged, then passed on to those who act on them.
 //!   Devices go to devicetwin, services and endpoints to edgemesh, pods and what they need to
-//!   edged, everything to metaserver.
+//!   edged. metaserver hears what became of each row of `meta_v2`, whoever changed it.
 //! - A module that (re)connects, or that was too slow to take a change, gets the whole set of what
 //!   it acts on: an `update` of `null/<type>`, whose content is the array of all objects. What it
 //!   knew before may be old. So no change waits in memory for a module that is dead.
@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use ipc_proto::{Content, Group, Message, MessageId, Module, Operation, Resource, Route, Source};
 
-use crate::row::{Answer, Change, Question};
+use crate::row::{Answer, Change, Fate, News, Question};
 use outbox::Outbox;
 use query::Query;
 use sets::Sets;
@@ -68,6 +68,8 @@ pub(crate) enum Event {
     Delivered(i64, Result<(), Silence>),
     /// Changes are on the disk.
     Committed(Then),
+    /// An object came, changed or went.
+    News(News),
     /// A question was answered; `Err` says why not.
     Answered(Then, Result<Answer, String>),
     /// A module is connected.
@@ -226,6 +228,7 @@ impl Core {
             Event::Replied(tag, result) => self.on_reply(now, tag, result, out),
             Event::Delivered(sequence, result) => self.on_delivered(sequence, result, out),
             Event::Committed(then) => self.on_committed(then, out),
+            Event::News(news) => self.tell_news(now, news, out),
             Event::Answered(then, answer) => self.on_answer(now, then, answer, out),
             Event::PeerUp(module) => self.sets.connected(module, out),
             Event::PeerDown(module) => {
@@ -358,8 +361,30 @@ impl Core {
         self.outbox.pump(linked, out);
     }
 
+    /// Tells metaserver, at which somebody may watch, what became of an object.
+    fn tell_news(&self, now: Now, news: News, out: &mut Vec<Effect>) {
+        if !self.sets.takes_changes(Module::Metaserver) {
+            return;
+        }
+        let content = Content::from_raw(news.value);
+        let mut message = self.own(now, Resource::Text(news.key), content);
+        message.route.operation = match news.fate {
+            Fate::Came => Operation::Insert,
+            Fate::Changed => Operation::Update,
+            Fate::Went => Operation::Delete,
+        };
+        if news.version > 0 {
+            message.header.resource_version = news.version.to_string().into();
+        }
+        out.push(Effect::Send(Module::Metaserver, message));
+    }
+
     fn on_time(&mut self, now: Now, out: &mut Vec<Effect>) {
-        self.sets.on_time(now.at, out);
+        if self.sets.on_time(now.at, out).contains(Module::Metaserver) {
+            // It lacks some news, and nobody knows which.
+            let lost = self.own(now, Resource::Text("/".into()), Content::NULL);
+            out.push(Effect::Send(Module::Metaserver, lost));
+        }
         if now.at >= self.next_sync {
             self.next_sync = now.at + STATUS_SYNC;
             // Should the outbox have been unreadable, it is tried again here.

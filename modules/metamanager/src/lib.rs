@@ -157,7 +157,7 @@ impl Shell {
     /// Takes what the store has done; tells whether there is something new to show.
     fn on_done(&mut self, done: Done<Then>) -> bool {
         match done {
-            Done::Committed(then, row::Committed { dropped, lost }) => {
+            Done::Committed(then, row::Committed { dropped, lost, news }) => {
                 self.report.dropped_events += u64::from(dropped);
                 self.report.dropped_messages += u64::from(lost);
                 if dropped + lost > 0 {
@@ -167,6 +167,9 @@ impl Shell {
                     );
                 }
                 self.handle(Event::Committed(then));
+                for news in news {
+                    self.handle(Event::News(news));
+                }
                 dropped + lost > 0
             }
             Done::Answer(then, answer) => {

@@ -170,6 +170,8 @@ pub enum Question {
     Record(Box<str>),
     /// All rows of `meta_v2` of this group, version and resource, as one JSON array.
     Records(Box<str>),
+    /// Rows of `meta_v2` in the order of their keys, as one [`Page`].
+    Page(Page),
     /// All rows of a table of words, as a JSON array of strings.
     Words(Words),
     /// One device of the twin tables, as [`DeviceRows`].
@@ -183,6 +185,17 @@ pub enum Question {
         /// At most so many.
         limit: u32,
     },
+}
+
+/// Which rows of `meta_v2` are wanted. The answer is `{"rows":[[key,object],...],"more":bool}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// What the keys begin with, when it ends with a slash; else the one key.
+    pub of: Box<str>,
+    /// Only keys behind this one.
+    pub after: Box<str>,
+    /// Roughly how long the answer may be, in bytes. It has one row at least.
+    pub bytes: usize,
 }
 
 /// The answer to a [`Question`].
@@ -199,10 +212,45 @@ pub enum Answer {
 }
 
 /// What a commit came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// Expendable parcels that had to go to make room.
     pub dropped: u32,
     /// Other parcels that had to go to make room.
     pub lost: u32,
+    /// What became of rows of `meta_v2`, in order.
+    pub news: Vec<News>,
+}
+
+impl Committed {
+    /// Adds what a later change came to.
+    pub fn add(&mut self, later: Self) {
+        self.dropped += later.dropped;
+        self.lost += later.lost;
+        self.news.extend(later.news);
+    }
+}
+
+/// What became of an object in `meta_v2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// The row's key.
+    pub key: Box<str>,
+    /// What was done with it.
+    pub fate: Fate,
+    /// Its resourceVersion; 0 when it is not known.
+    pub version: u64,
+    /// The object as it is, or was last.
+    pub value: Bytes,
+}
+
+/// What was done with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is new.
+    Came,
+    /// It was there before.
+    Changed,
+    /// It is gone.
+    Went,
 }

@@ -71,7 +71,7 @@ fn store(message: &Message, receipt: Receipt, out: &mut Vec<Effect>) {
     match changes(message) {
         Ok(changes) => {
             let mut then = vec![Effect::Settle(receipt)];
-            then.extend(readers(message).map(|to| Effect::Send(to, message.clone())));
+            then.extend(reader(message).map(|to| Effect::Send(to, message.clone())));
             out.push(Effect::Commit(changes, Then::Do(then)));
         }
         Err(reason) => out.push(Effect::Refuse(receipt, reason)),
@@ -129,14 +129,13 @@ fn delete(message: &Message, receipt: Receipt, out: &mut Vec<Effect>) {
     let object = message.content.raw();
     let removal = name.removal(object::uid(object).unwrap_or_default(), object);
     let mut then = vec![Effect::Settle(receipt)];
-    then.extend(readers(message).map(|to| Effect::Send(to, message.clone())));
+    then.extend(reader(message).map(|to| Effect::Send(to, message.clone())));
     out.push(Effect::Commit(vec![removal], Then::Do(then)));
 }
 
-/// Returns the modules that act on an object, beside metaserver, which hears of every object
-/// because somebody may watch it.
-fn readers(message: &Message) -> impl Iterator<Item = Module> {
-    let reader = match (message.route.resource.kind(), &message.route.source) {
+/// Returns the module that acts on an object.
+fn reader(message: &Message) -> Option<Module> {
+    match (message.route.resource.kind(), &message.route.source) {
         // What a service account may do is metaserver's business; rules are the cloud's own.
         (_, Source::Policycontroller)
         | (
@@ -162,6 +161,5 @@ fn readers(message: &Message) -> impl Iterator<Item = Module> {
             _,
         ) => Some(Module::Edgemesh),
         (Some(_), _) => Some(Module::Edged),
-    };
-    reader.into_iter().chain([Module::Metaserver])
+    }
 }

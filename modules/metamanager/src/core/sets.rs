@@ -9,7 +9,7 @@ use super::{Effect, Then};
 use crate::row::Question;
 
 /// Returns the types of which a module keeps all objects. edged asks for config maps, secrets and
-/// volumes by name, after each set of pods again; metaserver keeps nothing.
+/// volumes by name, after each set of pods again; metaserver reads pages.
 const fn kinds(module: Module) -> &'static [Kind] {
     match module {
         Module::Edged => &[Kind::Pod],
@@ -63,14 +63,17 @@ impl Sets {
         if self.behind.is_empty() { None } else { self.retry }
     }
 
-    pub(super) fn on_time(&mut self, now: Instant, out: &mut Vec<Effect>) {
+    /// Gives those who lack something the whole set again, and returns them.
+    pub(super) fn on_time(&mut self, now: Instant, out: &mut Vec<Effect>) -> ModuleSet {
         if self.retry.is_none_or(|retry| retry > now) {
-            return;
+            return ModuleSet::EMPTY;
         }
         self.retry = None;
-        for module in std::mem::take(&mut self.behind).iter() {
+        let behind = std::mem::take(&mut self.behind);
+        for module in behind.iter() {
             ask(module, out);
         }
+        behind
     }
 
     pub(super) fn send(&self, module: Module, set: Message, out: &mut Vec<Effect>) {

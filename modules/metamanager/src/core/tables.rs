@@ -2,12 +2,13 @@
 //! their questions about objects.
 
 use ipc_proto::{Group, Kind, Message, Module, Resource};
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::object::Name;
 use super::query::{self, Query, Stage};
 use super::{Core, Effect, Receipt, Then, Wish, ok, unsupported};
-use crate::row::{Change, DeviceRows, Mirror, Question, Words};
+use crate::row::{Change, DeviceRows, Mirror, Page, Question, Words};
 
 /// What is done with a module's rows.
 enum Work {
@@ -40,6 +41,7 @@ impl Core {
             }
             (Module::Eventbus, Resource::Text(topic)) => word(Words::Topics, topic, &message),
             (Module::Servicebus, Resource::Text(url)) => word(Words::Urls, url, &message),
+            (Module::Metaserver, Resource::Text(of)) => page(of, &message),
             (Module::Taskmanager, Resource::Task(task)) => job(task, &message),
             (Module::Devicetwin, _) if message.route.group == Group::Twin => twin(&message),
             (_, Resource::Object { .. } | Resource::KubernetesCa) if wish == Wish::Query => {
@@ -75,6 +77,23 @@ fn word(words: Words, word: &str, message: &Message) -> Option<Work> {
         | Wish::Volume
         | Wish::Unsupported => None,
     }
+}
+
+/// The longest page that may be asked for, in bytes.
+const MAX_PAGE: usize = 1024 * 1024;
+
+/// What of `meta_v2` metaserver wants: the rows behind a key, in so many bytes.
+#[derive(Deserialize)]
+struct Wanted {
+    #[serde(default)]
+    after: Box<str>,
+    bytes: usize,
+}
+
+fn page(of: &str, message: &Message) -> Option<Work> {
+    let Wanted { after, bytes } = message.content.decode().ok()?;
+    let page = Page { of: of.into(), after, bytes: bytes.min(MAX_PAGE) };
+    (Wish::of(message) == Wish::Query).then_some(Work::Ask(Question::Page(page)))
 }
 
 fn object(message: &Message) -> Option<Work> {

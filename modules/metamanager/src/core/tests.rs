@@ -179,7 +179,7 @@ impl World {
                     .collect(),
             ),
             Question::Record(_) | Question::Twin(_) => Answer::One(None),
-            Question::Records(_) | Question::Words(_) | Question::Twins => {
+            Question::Records(_) | Question::Page(_) | Question::Words(_) | Question::Twins => {
                 Answer::Array(Bytes::from_static(b"[]"))
             }
         }

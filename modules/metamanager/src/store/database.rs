@@ -11,7 +11,9 @@ use super::schema::{self, Spelling};
 use super::trouble::Trouble;
 use super::{files, twins};
 use crate::core::object;
-use crate::row::{Answer, Change, Committed, Mirror, Object, Question, Removal, Words};
+use crate::row::{
+    Answer, Change, Committed, Fate, Mirror, News, Object, Page, Question, Removal, Words,
+};
 
 /// How long another process may hold the file before it is called locked; keadm's copies and
 /// readers are done far sooner.
@@ -114,21 +116,22 @@ impl Database {
 
     /// Does one change; to be called between begin and commit.
     pub(super) fn apply(&mut self, change: &Change, now: i64) -> Result<Committed, Trouble> {
+        let mut news = None;
         match change {
-            Change::Put(object) => self.put(object)?,
+            Change::Put(object) => news = self.put(object)?,
             Change::PutUnlessNewer(object) => {
                 if !self.has_newer(object)? {
-                    self.put(object)?;
+                    news = self.put(object)?;
                 }
             }
             Change::Refresh(object) => {
                 if self.is_there(&object.key)? && !self.has_newer(object)? {
-                    self.put(object)?;
+                    news = self.put(object)?;
                 }
             }
-            Change::Remove(removal) => self.remove(removal)?,
+            Change::Remove(removal) => news = self.remove(removal)?,
             Change::RemoveToken(key) => self.delete("DELETE FROM meta WHERE key = ?1", key)?,
-            Change::PutRecord(mirror, value) => self.put_mirror(mirror, value)?,
+            Change::PutRecord(mirror, value) => drop(self.put_mirror(mirror, value)?),
             Change::RemoveRecord(key) => self.delete("DELETE FROM meta_v2 WHERE key = ?1", key)?,
             Change::AddWord(words, word) => self.delete(add_word(*words), word)?,
             Change::RemoveWord(words, word) => self.delete(remove_word(*words), word)?,
@@ -139,25 +142,33 @@ impl Database {
             }
             Change::Dequeue(sequence) => self.outbox.dequeue(&self.connection, *sequence)?,
         }
-        Ok(Committed::default())
+        Ok(Committed { news: news.into_iter().collect(), ..Committed::default() })
     }
 
     fn delete(&self, sql: &str, key: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([key]).map(drop)
     }
 
-    fn put(&self, object: &Object) -> rusqlite::Result<()> {
+    fn put(&self, object: &Object) -> rusqlite::Result<Option<News>> {
         let sql = "INSERT INTO meta (key, type, value) VALUES (?1, ?2, ?3) \
                    ON CONFLICT (key) DO UPDATE SET type = excluded.type, value = excluded.value";
         let row = params![object.key, object.kind, Text(&object.value)];
         self.connection.prepare_cached(sql)?.execute(row)?;
         match &object.mirror {
-            Some(mirror) => self.put_mirror(mirror, &object.value),
-            None => Ok(()),
+            Some(mirror) => {
+                let fate = self.put_mirror(mirror, &object.value)?;
+                let (key, version) = (mirror.key.clone(), mirror.version);
+                Ok(Some(News { key, fate, version, value: object.value.clone() }))
+            }
+            None => Ok(None),
         }
     }
 
-    fn put_mirror(&self, mirror: &Mirror, value: &[u8]) -> rusqlite::Result<()> {
+    fn put_mirror(&self, mirror: &Mirror, value: &[u8]) -> rusqlite::Result<Fate> {
+        let known = self
+            .connection
+            .prepare_cached("SELECT 1 FROM meta_v2 WHERE key = ?1")?
+            .exists([&mirror.key])?;
         let sql = match self.spelling {
             Spelling::New => {
                 "INSERT OR REPLACE INTO meta_v2 \
@@ -174,7 +185,8 @@ impl Database {
         let Mirror { key, resource, namespace, name, version } = mirror;
         let version = i64::try_from(*version).unwrap_or(i64::MAX);
         let row = params![key, resource, namespace, name, version, Text(value)];
-        self.connection.prepare_cached(sql)?.execute(row).map(drop)
+        self.connection.prepare_cached(sql)?.execute(row)?;
+        Ok(if known { Fate::Changed } else { Fate::Came })
     }
 
     fn is_there(&self, key: &str) -> rusqlite::Result<bool> {
@@ -195,28 +207,47 @@ impl Database {
 
     /// Removes an object if it is the one that is meant: the cloud tells of the end of an old pod
     /// also after a new one of the same name has come.
-    fn remove(&self, removal: &Removal) -> rusqlite::Result<()> {
+    fn remove(&self, removal: &Removal) -> rusqlite::Result<Option<News>> {
         if !removal.uid.is_empty()
             && let Some(stored) =
                 self.value("SELECT value FROM meta WHERE key = ?1", &removal.key)?
             && let Some(uid) = object::uid(&stored)
             && *uid != *removal.uid
         {
-            return Ok(());
+            return Ok(None);
         }
         for key in std::iter::once(&removal.key).chain(&removal.along) {
             self.delete("DELETE FROM meta WHERE key = ?1", key)?;
         }
-        if let Some(mirror) = &removal.mirror {
-            self.delete("DELETE FROM meta_v2 WHERE key = ?1", mirror)?;
-        }
+        let news = match &removal.mirror {
+            Some(mirror) => self.take_mirror(mirror)?,
+            None => None,
+        };
         if removal.uid.is_empty() {
-            return Ok(());
+            return Ok(news);
         }
         // The tokens that were bound to a pod end with it; their keys end with its uid.
         let sql = "DELETE FROM meta WHERE type = 'serviceaccounttoken' \
                    AND substr(key, -length(?1)) = ?1";
-        self.delete(sql, &crate::core::token::bound_to(&removal.uid))
+        self.delete(sql, &crate::core::token::bound_to(&removal.uid))?;
+        Ok(news)
+    }
+
+    /// Removes a row of `meta_v2`; returns what it was.
+    fn take_mirror(&self, key: &str) -> rusqlite::Result<Option<News>> {
+        let sql = "DELETE FROM meta_v2 WHERE key = ?1 RETURNING resource_version, value";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let taken = statement.query_row([key], |row| {
+            let version = row.get::<_, Option<i64>>(0)?.unwrap_or(0);
+            let value = row.get_ref(1)?.as_bytes_or_null().ok().flatten().unwrap_or(b"{}");
+            Ok(News {
+                key: key.into(),
+                fate: Fate::Went,
+                version: u64::try_from(version).unwrap_or(0),
+                value: Bytes::copy_from_slice(value),
+            })
+        });
+        taken.optional()
     }
 
     /// Answers a question.
@@ -240,6 +271,7 @@ impl Database {
                 "SELECT value FROM meta_v2 WHERE group_version_resource = ?1 ORDER BY key",
                 &[resource],
             )?,
+            Question::Page(page) => Answer::Array(self.page(page)?),
             Question::Words(Words::Topics) => {
                 self.array("SELECT json_quote(topic) FROM sub_topics ORDER BY topic", &[])?
             }
@@ -284,6 +316,36 @@ impl Database {
         let rows = statement
             .query_map([kind], |row| Ok((row.get(0)?, Bytes::from(row.get::<_, String>(1)?))))?;
         rows.collect()
+    }
+
+    /// Reads some rows of `meta_v2`. One that is no JSON, which only a stranger's hand can have
+    /// made, is passed over.
+    fn page(&self, page: &Page) -> rusqlite::Result<Bytes> {
+        let sql = "SELECT json_quote(key), value FROM meta_v2 \
+                   WHERE key >= ?1 AND key <= ?2 AND key > ?3 AND json_valid(value) ORDER BY key";
+        // A zero is the letter behind the slash.
+        let last = page.of.strip_suffix('/').map(|stem| format!("{stem}0"));
+        let last = last.as_deref().unwrap_or(&page.of);
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params![page.of, last, page.after])?;
+        let mut text = br#"{"rows":["#.to_vec();
+        let begun = text.len();
+        let mut more = false;
+        while let Some(row) = rows.next()? {
+            let (key, value) = (row.get_ref(0)?.as_bytes()?, row.get_ref(1)?.as_bytes()?);
+            if text.len() > begun {
+                if text.len() + value.len() > page.bytes {
+                    more = true;
+                    break;
+                }
+                text.push(b',');
+            }
+            for part in [b"[".as_slice(), key, b",", value, b"]"] {
+                text.extend_from_slice(part);
+            }
+        }
+        text.extend_from_slice(format!(r#"],"more":{more}}}"#).as_bytes());
+        Ok(text.into())
     }
 
     /// Joins rows of JSON text to one JSON array.

@@ -3,6 +3,7 @@
 mod failing;
 mod go;
 mod outbox;
+mod pages;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -277,9 +277,7 @@ fn attempt<T>(
                 Work::Commit(changes) => {
                     let mut sum = Committed::default();
                     for change in changes {
-                        let Committed { dropped, lost } = database.apply(change, now)?;
-                        sum.dropped += dropped;
-                        sum.lost += lost;
+                        sum.add(database.apply(change, now)?);
                     }
                     Outcome::Committed(sum)
                 }

@@ -122,3 +122,33 @@ fn the_clusters_certificate_is_asked_of_the_cloud_and_kept() {
     let receipt = world.says(Module::Metaserver, query());
     assert_eq!(world.response(receipt), "\"PEM\\n\"");
 }
+
+#[test]
+fn metaserver_hears_of_each_change_and_that_it_missed_some() {
+    let mut world = World::linked();
+    let news = |fate| News {
+        key: "/core/v1/pods/ns/web".into(),
+        fate,
+        version: 5,
+        value: Bytes::from_static(b"{}"),
+    };
+    world.handle(Event::News(news(Fate::Came)));
+    assert_eq!(world.sent, [], "it is not there");
+    world.handle(Event::PeerUp(Module::Metaserver));
+    for fate in [Fate::Came, Fate::Changed, Fate::Went] {
+        world.handle(Event::News(news(fate)));
+    }
+    let said = |world: &mut World| -> Vec<_> {
+        let sent = std::mem::take(&mut world.sent).into_iter();
+        sent.map(|(_, it)| format!("{} {}", it.route.operation, it.route.resource)).collect()
+    };
+    let expected =
+        ["insert", "update", "delete"].map(|word| format!("{word} /core/v1/pods/ns/web"));
+    assert_eq!(said(&mut world), expected);
+    world.handle(Event::Crowded(Module::Metaserver));
+    world.handle(Event::News(news(Fate::Changed)));
+    assert_eq!(said(&mut world), [""; 0], "it is behind");
+    world.now.at += CROWDED_PAUSE;
+    world.handle(Event::Time);
+    assert_eq!(said(&mut world), ["update /"]);
+}
