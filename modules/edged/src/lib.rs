@@ -152,6 +152,10 @@ fn take(pods: &mut Pods, delivery: Delivery) {
             Operation::UnholdUpgrade,
             Resource::Object { kind: Kind::Pod, scope, name: Some(name) },
         ) => pods.release(scope.as_str(), name),
+        (Operation::Restart, Resource::Object { kind: Kind::Pod, scope, name: Some(name) }) => {
+            let (namespace, name) = (scope.as_str().to_owned(), name.clone());
+            return pods.restart(&namespace, &name, delivery);
+        }
         (
             Operation::Insert | Operation::Update | Operation::Delete,
             Resource::Object { kind: Kind::ConfigMap | Kind::Secret, scope, .. },

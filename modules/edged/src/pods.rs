@@ -3,6 +3,7 @@
 
 mod local;
 mod orphans;
+mod restart;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
