@@ -11,6 +11,7 @@ mod downstream;
 pub mod ids;
 pub mod key;
 pub mod kinds;
+mod listeners;
 mod merge;
 pub mod nodes;
 pub mod received;
@@ -27,6 +28,7 @@ use serde_json::{Value, json};
 use self::cluster::{Change, Cluster, fields, version_of};
 use self::downstream::Notice;
 use self::key::Key;
+use self::listeners::Listeners;
 use self::nodes::{NodeView, TUNNEL_PORT};
 use self::received::Log;
 use self::status::Status;
@@ -57,6 +59,8 @@ pub struct Cloud {
     log: Log,
     /// When the cloud last saw the leases of nodes renewed.
     renewed: BTreeMap<Box<str>, Time>,
+    /// What nodes watch through their local API.
+    listeners: Listeners,
     next_sync: Time,
 }
 
@@ -86,8 +90,8 @@ impl Cloud {
     #[must_use]
     pub fn new(settings: Settings, cluster: Cluster, hub: Hub, now: Time) -> Self {
         let next_sync = now.after(settings.sync_interval);
-        let (log, renewed) = (Log::default(), BTreeMap::new());
-        Self { settings, cluster, hub, log, renewed, next_sync }
+        let (log, renewed, listeners) = (Log::default(), BTreeMap::new(), Listeners::default());
+        Self { settings, cluster, hub, log, renewed, listeners, next_sync }
     }
 
     /// Returns the cluster.
@@ -126,6 +130,7 @@ impl Cloud {
     pub fn restart(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.hub.restart();
         self.renewed.clear();
+        self.listeners.clear();
         self.cluster.announce();
         self.settle(now, out);
     }
@@ -252,7 +257,8 @@ impl Cloud {
         while let Some(change) = self.cluster.next_change() {
             controllers::react(&mut self.cluster, now, &change, &self.settings.ca_pem);
             self.forget(&change);
-            for notice in downstream::notices(&self.cluster, &change) {
+            let watched = self.listeners.notices(&change);
+            for notice in downstream::notices(&self.cluster, &change).into_iter().chain(watched) {
                 self.deliver(now, notice, out);
             }
         }

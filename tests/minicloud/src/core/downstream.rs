@@ -36,12 +36,18 @@ pub(super) fn notices(cluster: &Cluster, change: &Change) -> Vec<Notice> {
 }
 
 /// Makes a notice of an object as it is.
-fn object(node: &str, source: Source, operation: Operation, key: &Key, object: &Value) -> Notice {
+pub(super) fn object(
+    node: &str,
+    source: Source,
+    operation: Operation,
+    key: &Key,
+    object: &Value,
+) -> Notice {
     let route = Route { source, group: Group::Resource, operation, resource: key.resource() };
     Notice { node: node.to_owned(), route, version: version_of(object), content: object.clone() }
 }
 
-const fn operation(kind: ChangeKind) -> Operation {
+pub(super) const fn operation(kind: ChangeKind) -> Operation {
     match kind {
         ChangeKind::Added => Operation::Insert,
         ChangeKind::Modified => Operation::Update,

@@ -1,6 +1,5 @@
 //! Applications: metaserver's requests to the cluster's API (WIRE.md §5.8). Answered are get, list,
-//! create, update, patch and delete of the kinds that the cluster knows; watches are approved, and
-//! deliver nothing.
+//! create, update, patch and delete of the kinds that the cluster knows; watches become listeners.
 
 use data_encoding::BASE64;
 use ipc_proto::{Group, Operation, Resource, Route, Source};
@@ -9,15 +8,17 @@ use serde_json::{Value, json};
 use super::super::cluster::{fields, version_of};
 use super::super::key::Key;
 use super::super::kinds::{self, KindNames};
+use super::super::listeners::Listener;
 use super::super::status::Status;
-use super::super::{controllers, merge};
+use super::super::{Cloud, controllers, merge};
 use super::{Answer, Call};
 
 /// Takes a message of metaserver.
 pub(super) fn receive(call: &mut Call<'_>) {
     let asked = &call.message.route.resource;
     let (resource, content) = if asked.to_string() == "watchapp/sync" {
-        (asked.clone(), json!({}))
+        let Ok(Value::Object(wanted)) = call.message.content.decode::<Value>() else { return };
+        (asked.clone(), watch_all(call, &wanted))
     } else {
         let application = call.message.content.decode::<Value>().ok();
         let Some(application) = application.filter(Value::is_object) else { return };
@@ -26,6 +27,36 @@ pub(super) fn receive(call: &mut Call<'_>) {
     let (source, group) = (Source::Dynamiccontroller, Group::Resource);
     let route = Route { source, group, operation: Operation::ApplicationResponse, resource };
     call.reply(route, &Answer { content, version: 0 });
+}
+
+/// Makes the node's listeners those of a map; returns those that there cannot be.
+fn watch_all(call: &mut Call<'_>, wanted: &serde_json::Map<String, Value>) -> Value {
+    call.cloud.listeners.retain(call.node, |id| wanted.contains_key(id));
+    let mut failed = serde_json::Map::new();
+    for (id, application) in wanted {
+        if let Err(status) = watch(call, application) {
+            let mut application = application.clone();
+            let fields = fields(&mut application);
+            fields.insert("Reason".to_owned(), status.message.into());
+            fields.insert("Status".to_owned(), "Rejected".into());
+            failed.insert(id.clone(), application);
+        }
+    }
+    Value::Object(failed)
+}
+
+/// Registers a listener, and sends what there is.
+fn watch(call: &mut Call<'_>, application: &Value) -> Result<(), Status> {
+    let key = application["Key"].as_str().unwrap_or_default();
+    let unknown = || Status::bad_request(&format!("key {key:?} names no known resource"));
+    let Target { names, namespace, .. } = target(key).ok_or_else(unknown)?;
+    let id = application["ID"].as_str().unwrap_or_default();
+    let listener = Listener::new(names, &namespace);
+    let Cloud { cluster, listeners, .. } = &mut *call.cloud;
+    for notice in listeners.add(cluster, call.node, id, listener) {
+        call.cloud.deliver(call.now, notice, call.out);
+    }
+    Ok(())
 }
 
 fn answer(call: &mut Call<'_>, mut application: Value) -> Value {
@@ -73,10 +104,13 @@ fn perform(call: &mut Call<'_>, application: &Value) -> Result<Value, Status> {
     let unknown = || Status::bad_request(&format!("key {key:?} names no known resource"));
     let Target { names, namespace, name } = target(key).ok_or_else(unknown)?;
     let verb = application["Verb"].as_str().unwrap_or_default();
+    if verb == "watch" {
+        return watch(call, application).map(|()| Value::Null);
+    }
     let cluster = &mut call.cloud.cluster;
     let Some(name) = name else {
         return match verb {
-            "list" | "watch" => Ok(list(call, names, &namespace)),
+            "list" => Ok(list(call, names, &namespace)),
             "create" => create(call, application, names, &namespace),
             _ => Err(Status::bad_request(&format!("verb {verb:?} needs a name"))),
         };
