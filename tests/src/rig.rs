@@ -10,6 +10,7 @@ pub mod cloud;
 pub mod control;
 pub mod cri;
 pub mod devices;
+pub mod filled;
 pub mod hostile;
 pub mod mapper;
 pub mod mosquitto;

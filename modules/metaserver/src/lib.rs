@@ -1,14 +1,106 @@
 //! The node's Kubernetes API: serves what the store holds to applications on this node, with or
-//! without the cloud.
+//! without the cloud, and takes to the cloud what only the cluster can do.
 //!
-//! It has no work of its own yet: it answers its peers that it supports nothing.
+//! It keeps nothing of its own but the last changes, so that watches can go on where they were: the
+//! store is read in pages ([`store`]), and metamanager tells of each change ([`history`]).
 
-use module_runtime::Context;
+mod accept;
+mod body;
+mod calls;
+mod cloud;
+mod config;
+mod desk;
+mod discovery;
+mod door;
+mod history;
+mod kinds;
+mod list;
+mod object;
+mod path;
+mod selector;
+mod serve;
+mod status;
+mod store;
+mod table;
+mod watch;
+mod write;
+
+use ipc_proto::{Module, Operation, Resource};
+use module_runtime::{Context, Delivery, Event};
+use serde::Serialize;
+use tokio::sync::{mpsc, watch as state};
+use tracing::warn;
+
+use desk::Desk;
+use history::{Change, Fate};
+use serve::Site;
+
+/// Orders of requests that may wait for the main loop.
+const ORDERS: usize = 64;
+
+/// What `edgectl status` shows.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Where it is served, or why it is not.
+    doors: Vec<door::Standing>,
+}
 
 /// Runs the module until it is asked to drain.
 ///
 /// # Errors
-/// None so far.
-pub async fn run(context: Context) -> anyhow::Result<()> {
-    module_runtime::serve_unsupported(context).await
+/// When the configuration is wrong.
+pub async fn run(mut context: Context) -> anyhow::Result<()> {
+    let config = context.config::<config::Sections>()?.check()?;
+    let (orders, mut ordered) = mpsc::channel(ORDERS);
+    let (link, linked) = state::channel(false);
+    let (shown, mut standings) = state::channel(Vec::new());
+    let site = Site::new(&config, context.peers(), orders, linked);
+    tokio::spawn(door::open(config, site, shown));
+    let mut desk = Desk::new(module_runtime::unix_millis().unsigned_abs());
+    loop {
+        tokio::select! {
+            event = context.next() => match event {
+                Event::Message(delivery) => take(&mut desk, &link, delivery),
+                // What it told before it fell silent may not be all that it did.
+                Event::PeerUp(Module::Metamanager) => desk.lost(),
+                Event::PeerDown(Module::Edgehub) => drop(link.send_replace(false)),
+                Event::PeerUp(_) | Event::PeerDown(_) => {}
+                Event::Drain => return Ok(()),
+            },
+            Some(order) = ordered.recv() => desk.obey(order),
+            Ok(()) = standings.changed() => {
+                let doors = standings.borrow_and_update().clone();
+                context.report(&Report { doors })?;
+            }
+        }
+    }
+}
+
+/// Takes a message: a change of the store, or the notice that the cloud came or went.
+fn take(desk: &mut Desk, link: &state::Sender<bool>, delivery: Delivery) {
+    let message = &delivery.message;
+    if message.is_answer() {
+        // Nobody waits for it any more.
+        return delivery.settle();
+    }
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are no changes")]
+    let fate = match message.route.operation {
+        Operation::Insert => Some(Fate::Came),
+        Operation::Update => Some(Fate::Changed),
+        Operation::Delete => Some(Fate::Went),
+        _ => None,
+    };
+    match (delivery.from, &message.route.resource, fate) {
+        (Module::Metamanager, Resource::Text(key), _) if **key == *"/" => desk.lost(),
+        (Module::Metamanager, Resource::Text(key), Some(fate)) => {
+            let value = message.content.raw().clone();
+            desk.tell(Change { key: key.clone(), fate, value });
+        }
+        (Module::Edgehub, Resource::Connection, None) => match message.content.decode::<&str>() {
+            Ok(word) => drop(link.send_replace(word == "cloud_connected")),
+            Err(error) => warn!("a notice of the cloud link is no text: {error}"),
+        },
+        _ => return delivery.unsupported(),
+    }
+    delivery.settle();
 }

@@ -105,7 +105,9 @@ impl Setup {
             chown(&store, Some(MODULE_USER), Some(MODULE_USER))?;
         }
         let api = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let edgecore = edgecore_yaml(folder.path(), &store, api);
+        let mut edgecore = edgecore_yaml(folder.path(), &store, api);
+        let local = format!("127.0.0.1:{}", free_port()?);
+        edgecore["modules"]["metaManager"] = json!({"metaServer": {"server": local}});
         let program = binaries::program("edgecore")?;
         let (arguments, seats) = (Vec::new(), Vec::new());
         Ok(Self { folder, supervisor, edgecore, user: None, program, arguments, seats, api })
