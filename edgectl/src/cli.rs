@@ -11,7 +11,10 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipc_proto::lifeline::Fault;
 
-pub(crate) use containers::{ExecArguments, Place, PodLogsArguments, PodsArguments};
+pub(crate) use containers::{
+    ExecArguments, Place, PodLogsArguments, PodsArguments, RestartPodArguments, UnholdArguments,
+    UnholdWhat,
+};
 pub(crate) use names::{Choice, choice, module, modules};
 use names::{FaultName, ModuleName};
 
@@ -105,6 +108,21 @@ pub(crate) enum Command {
     ///
     /// As 'kubectl exec'. The exit code is that of the command.
     Exec(ExecArguments),
+
+    /// Stop the containers of pods of this node, so that their restart policy starts them again
+    ///
+    /// As 'keadm ctl restart pod', through the node's local API.
+    RestartPod(RestartPodArguments),
+
+    /// Let go of pods whose upgrade is held back by an annotation
+    ///
+    /// As 'keadm ctl unhold-upgrade', through the node's local API.
+    UnholdUpgrade(UnholdArguments),
+
+    /// Let an upgrade of this node go on that waits for a word from it
+    ///
+    /// As 'keadm ctl confirm', through the node's local API.
+    ConfirmUpgrade,
 
     /// Show how each module is locked in
     ///

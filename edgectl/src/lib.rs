@@ -10,6 +10,7 @@ mod clock;
 mod device;
 mod exec;
 mod failure;
+mod local_api;
 mod logs;
 mod node;
 mod order;
@@ -67,6 +68,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Pods(arguments) => pods::run(&arguments, &client, &mut screen),
         Command::LogsPod(arguments) => pod_logs::run(&arguments, &client, &mut screen),
         Command::Exec(arguments) => exec::run(&arguments, &client, &mut screen),
+        Command::RestartPod(arguments) => local_api::restart(&arguments, &client, &mut screen),
+        Command::UnholdUpgrade(arguments) => local_api::unhold(&arguments, &client),
+        Command::ConfirmUpgrade => local_api::confirm(&client),
         Command::Sandbox(arguments) => sandbox::run(&arguments, &client, &mut screen),
         Command::Device(command) => device::run(&command, &client, &mut screen),
         Command::Fault(arguments) => order::fault(&arguments, &client),

@@ -1,5 +1,5 @@
-//! The node's API, which edged serves on the loopback: found through the supervisor, asked over
-//! plain HTTP.
+//! The APIs of the node, on the loopback: kubelet's, which edged serves, and Kubernetes', which
+//! metaserver serves. Found through the supervisor, asked over plain HTTP.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -22,7 +22,7 @@ const MAX_HEAD: u64 = 64 * 1024;
 /// The longest list of pods, in bytes.
 const MAX_LIST: u64 = 64 * 1024 * 1024;
 
-/// What edged reports of its API.
+/// What a module reports of its API.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Service {
@@ -31,9 +31,9 @@ struct Service {
     reason: String,
 }
 
-/// The API of the node that the supervisor's agent serves.
+/// An API of the node that the supervisor's agent serves, and the module that does.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Node(SocketAddr);
+pub(crate) struct Node(SocketAddr, Module);
 
 /// An answer behind its head.
 #[derive(Debug)]
@@ -89,28 +89,42 @@ fn part(stream: &mut BufReader<TcpStream>) -> io::Result<u64> {
 }
 
 impl Node {
-    /// Asks the supervisor where the API is.
+    /// Asks the supervisor where edged's API is.
     pub(crate) fn find(client: &Client) -> Result<Self, Failure> {
-        let status = client.status()?;
-        let edged = status.modules.into_iter().find(|module| module.name == Module::Edged);
-        let edged = edged.filter(|edged| edged.state == ModuleState::Running);
         let none = "edged does not run, so nobody can tell of pods: see 'edgectl status edged'";
-        let edged = edged.ok_or_else(|| Failure::Failed(none.to_owned()))?;
-        let report = edged.report.unwrap_or_default();
-        let service = Service::deserialize(&report["api"]).unwrap_or_default();
+        Self::of(client, Module::Edged, "/api", none)
+    }
+
+    /// Asks the supervisor where the local Kubernetes API is.
+    pub(crate) fn local_api(client: &Client) -> Result<Self, Failure> {
+        let none = "metaserver does not run, through which this is done: set \
+                    modules.metaManager.metaServer.enable in edgecore.yaml, or see \
+                    'edgectl status metaserver'";
+        Self::of(client, Module::Metaserver, "/doors/0", none)
+    }
+
+    /// Asks the supervisor what a module says of its API, at a place in its report.
+    fn of(client: &Client, name: Module, place: &str, none: &str) -> Result<Self, Failure> {
+        let status = client.status()?;
+        let module = status.modules.into_iter().find(|module| module.name == name);
+        let module = module.filter(|module| module.state == ModuleState::Running);
+        let module = module.ok_or_else(|| Failure::Failed(none.to_owned()))?;
+        let report = module.report.unwrap_or_default();
+        let service = report.pointer(place).cloned().unwrap_or_default();
+        let service = Service::deserialize(service).unwrap_or_default();
         if !service.serving {
             let Service { address, reason, .. } = service;
-            let text = format!("edged does not serve its API on {address} now: {reason}");
+            let text = format!("{name} does not serve its API on {address} now: {reason}");
             return Err(Failure::Failed(text));
         }
-        let unknown = |error| Failure::Failed(format!("edged's address is odd: {error}"));
+        let unknown = |error| Failure::Failed(format!("{name}'s address is odd: {error}"));
         let mut address: SocketAddr = service.address.parse().map_err(unknown)?;
         match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
             IpAddr::V4(_) | IpAddr::V6(_) => {}
         }
-        Ok(Self(address))
+        Ok(Self(address, name))
     }
 
     /// Returns all pods, as JSON.
@@ -128,6 +142,17 @@ impl Node {
         if status == 200 { Ok(answer) } else { Err(refusal(answer)) }
     }
 
+    /// Has something done.
+    pub(crate) fn post(self, target: &str, body: &str) -> Result<Answer, Failure> {
+        let (host, length) = (self.0, body.len());
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        let (answer, status) = self.ask(&request)?;
+        if status == 200 { Ok(answer) } else { Err(refusal(answer)) }
+    }
+
     /// Asks for another protocol on the connection.
     pub(crate) fn upgrade(self, target: &str, headers: &str) -> Result<Answer, Failure> {
         let host = self.0;
@@ -140,10 +165,12 @@ impl Node {
 
     /// Sends the head of a request and takes that of the answer: its status.
     fn ask(self, head: &str) -> Result<(Answer, u16), Failure> {
-        let broken =
-            |error: io::Error| Failure::Failed(format!("cannot ask edged on {}: {error}", self.0));
+        let Self(address, module) = self;
+        let broken = |error: io::Error| {
+            Failure::Failed(format!("cannot ask {module} on {address}: {error}"))
+        };
         let exchange = || {
-            let mut stream = TcpStream::connect_timeout(&self.0, PATIENCE)?;
+            let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.write_all(head.as_bytes())?;
@@ -182,7 +209,11 @@ fn refusal(answer: Answer) -> Failure {
     let mut text = Vec::new();
     // What came is said, however it ended.
     drop(answer.take(MAX_HEAD).read_to_end(&mut text));
-    Failure::Failed(String::from_utf8_lossy(&text).trim().to_owned())
+    let text = String::from_utf8_lossy(&text);
+    // Kubernetes says it in an object.
+    let object = serde_json::from_str::<Value>(&text).unwrap_or_default();
+    let text = object["message"].as_str().unwrap_or(text.trim());
+    Failure::Failed(text.to_owned())
 }
 
 /// Writes a text as a part of a path or a query.

@@ -1,6 +1,6 @@
 //! The arguments of the commands for pods and their containers, as kubectl has them.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::Output;
 
@@ -56,6 +56,39 @@ pub(crate) struct ExecArguments {
     /// The command and its arguments, behind '--'.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestartPodArguments {
+    /// Namespace of the pods.
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// The pods.
+    #[arg(required = true, value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnholdArguments {
+    #[command(subcommand)]
+    pub(crate) what: UnholdWhat,
+}
+
+/// What is let go.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UnholdWhat {
+    /// One pod.
+    Pod {
+        /// Namespace of the pod.
+        #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+        namespace: String,
+
+        /// The pod.
+        pod: String,
+    },
+    /// All pods of this node that are held back.
+    Node,
 }
 
 /// A container of this node.
