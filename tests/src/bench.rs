@@ -9,6 +9,7 @@ mod device;
 mod footprint;
 mod ipc;
 mod link;
+mod local_api;
 mod mqtt;
 mod pods;
 mod recovery;
@@ -47,11 +48,13 @@ pub enum Part {
     Pods,
     /// Streams through the tunnel, beside the node's own API.
     Stream,
+    /// Lists of the local Kubernetes API.
+    LocalApi,
 }
 
 impl Part {
     /// All parts, in the order in which they are run.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ipc,
         Self::Recovery,
         Self::Footprint,
@@ -61,6 +64,7 @@ impl Part {
         Self::Device,
         Self::Pods,
         Self::Stream,
+        Self::LocalApi,
     ];
 
     /// Returns the word for it on the command line.
@@ -76,6 +80,7 @@ impl Part {
             Self::Device => "device",
             Self::Pods => "pods",
             Self::Stream => "stream",
+            Self::LocalApi => "local-api",
         }
     }
 
@@ -90,6 +95,7 @@ impl Part {
             Self::Device => device::run(),
             Self::Pods => pods::run(),
             Self::Stream => stream::run(),
+            Self::LocalApi => local_api::run(),
         }
     }
 }
