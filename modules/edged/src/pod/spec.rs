@@ -1,6 +1,9 @@
 //! The part of a Pod that is acted on (core/v1). Everything else in the object is skipped; the
 //! object itself stays in the store as it came.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;

@@ -94,7 +94,11 @@ impl World {
     pub(super) fn pass(&mut self, seconds: u64) -> Vec<Act> {
         self.now.steady += Duration::from_secs(seconds);
         self.now.unix += i64::try_from(seconds * 1000).unwrap();
-        self.turn(|core, now, out| core.tick(now, out))
+        let waits = !self.acts.is_empty() || !self.gated.is_empty() || !self.core.is_at_rest();
+        let acts = self.turn(|core, now, out| core.tick(now, out));
+        // The shell does not call it then.
+        assert!(waits || acts.is_empty(), "at rest, and time did something: {acts:?}");
+        acts
     }
 
     pub(super) fn say(&mut self, connection: ConnectionId, packet: Packet) -> Vec<Packet> {
