@@ -118,6 +118,7 @@ fn the_repository_says_what_each_file_is_for() {
 #[test]
 fn the_repository_is_small_enough_to_proofread() {
     check(".rs", sources::short_files);
+    check(".rs", sources::short_inline_tests);
     check(".rs", sources::short_functions);
     check("main.rs", sources::short_main);
 }

@@ -1,17 +1,20 @@
 //! Checks of Rust sources.
 
-use proc_macro2::{Span, TokenStream, TokenTree};
+use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Block, ImplItemFn, ItemFn, ItemMod, Path, TraitItemFn, UseTree};
 
 use super::{Complaints, File};
 
-/// Lines of a file, tests not counted.
+/// Lines of a file, its own tests among them.
 const FILE: usize = 500;
 
 /// Lines of a file of tests.
 const TEST_FILE: usize = 800;
+
+/// Lines of the unit tests that stand in the file that they test.
+const INLINE_TESTS: usize = 50;
 
 /// Lines of a function's body, blank ones and comments not counted.
 const FUNCTION: usize = 60;
@@ -52,27 +55,30 @@ pub fn opening(file: &File) -> Complaints {
 
 /// A file can be read in one go.
 pub fn short_files(file: &File) -> Complaints {
-    let all = file.text.lines().count();
-    let (lines, bound) =
-        if file.is_test() { (all, TEST_FILE) } else { (all - inline_tests(file), FILE) };
+    let lines = file.text.lines().count();
+    let bound = if file.is_test() { TEST_FILE } else { FILE };
     if lines <= bound {
         return Vec::new();
     }
     vec![format!("{}: {lines} lines, expected at most {bound}: split it by concern", file.path)]
 }
 
-/// Counts the lines of `#[cfg(test)]` modules that stand in the file itself.
-fn inline_tests(file: &File) -> usize {
-    let items = parse(file).items.into_iter();
-    let modules = items.filter_map(|item| {
+/// Unit tests stand in a file of their own before they hide what they test.
+pub fn short_inline_tests(file: &File) -> Complaints {
+    if file.is_test() {
+        return Vec::new();
+    }
+    let long = parse(file).items.into_iter().filter_map(|item| {
         let syn::Item::Mod(module) = item else { return None };
-        (is_test(&module.attrs) && module.content.is_some()).then(|| lines(module.span()))
+        let braces = module.content?.0.span;
+        let lines = braces.close().start().line - braces.open().start().line - 1;
+        (is_test(&module.attrs) && lines > INLINE_TESTS).then_some(lines)
     });
-    modules.sum()
-}
-
-fn lines(span: Span) -> usize {
-    span.end().line - span.start().line + 1
+    let complain = |lines| {
+        let path = &file.path;
+        format!("{path}: {lines} lines of tests, expected at most {INLINE_TESTS}: give them a file")
+    };
+    long.map(complain).collect()
 }
 
 /// Finds functions that are too long.
@@ -278,13 +284,23 @@ mod tests {
     }
 
     #[test]
-    fn a_long_file_is_found_and_its_tests_do_not_count() {
-        let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "// x\n".repeat(FILE));
-        assert_eq!(short_files(&source(&tests)), [""; 0]);
+    fn a_long_file_is_found() {
+        assert_eq!(short_files(&source(&"// x\n".repeat(FILE))), [""; 0]);
         assert_eq!(short_files(&source(&"// x\n".repeat(FILE + 1))).len(), 1);
         let behaviour = |lines| File::new("tests/tests/x.rs", &"// x\n".repeat(lines));
         assert_eq!(short_files(&behaviour(TEST_FILE)), [""; 0]);
         assert_eq!(short_files(&behaviour(TEST_FILE + 1)).len(), 1);
+    }
+
+    #[test]
+    fn long_tests_in_the_file_that_they_test_are_found() {
+        let of = |lines| {
+            let body = "// x\n".repeat(lines);
+            short_inline_tests(&source(&format!("#[cfg(test)]\nmod tests {{\n{body}}}\n")))
+        };
+        assert_eq!(of(INLINE_TESTS), [""; 0]);
+        assert_eq!(of(INLINE_TESTS + 1).len(), 1);
+        assert_eq!(short_inline_tests(&source("#[cfg(test)]\nmod tests;\n")), [""; 0]);
     }
 
     #[test]
