@@ -66,16 +66,8 @@ impl std::error::Error for Trouble {}
 
 impl Trouble {
     fn new(call: &'static str, status: &Status) -> Self {
-        let mut message = status.message().to_owned();
         // What went wrong with the connection stands in the sources.
-        let mut source = std::error::Error::source(status);
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            if !message.contains(&cause_text) {
-                message = format!("{message}: {cause_text}");
-            }
-            source = cause.source();
-        }
+        let message = module_runtime::with_causes(status.message().to_owned(), status);
         Self { call, code: status.code(), own: false, message }
     }
 

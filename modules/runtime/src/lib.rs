@@ -37,7 +37,12 @@ pub use start::main;
 /// Returns an error as one sentence, its causes behind it; what a cause says again is left out.
 #[must_use]
 pub fn sentence(error: &dyn Error) -> String {
-    let mut sentence = error.to_string();
+    with_causes(error.to_string(), error)
+}
+
+/// Returns a sentence about an error with the error's causes behind it, as [`sentence`] does.
+#[must_use]
+pub fn with_causes(mut sentence: String, error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
