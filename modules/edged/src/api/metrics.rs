@@ -41,6 +41,22 @@ impl Text {
         self.0.push('\n');
     }
 
+    /// Writes a family with a value for each container that has one.
+    fn each<const N: usize>(
+        &mut self,
+        look: &Look,
+        labels: fn(&Used) -> [(&'static str, &str); N],
+        [name, kind, help]: [&str; 3],
+        of: &dyn Fn(&Used) -> Option<(f64, i64)>,
+    ) {
+        self.family(name, kind, help);
+        for used in &look.used {
+            if let Some((value, at)) = of(used) {
+                self.one(name, &labels(used), value, at);
+            }
+        }
+    }
+
     /// Writes a family with one value.
     fn single(&mut self, name: &str, kind: &str, help: &str, value: f64, at: i64) {
         self.family(name, kind, help);
@@ -72,6 +88,20 @@ pub(crate) fn resource(look: &Result<Look, Refusal>) -> Response<Body> {
     exposition(text.0)
 }
 
+fn labels(used: &Used) -> [(&'static str, &str); 3] {
+    [
+        ("container", &used.found.name),
+        ("namespace", used.label(names::POD_NAMESPACE)),
+        ("pod", used.label(names::POD_NAME)),
+    ]
+}
+
+fn cadvisor_labels(used: &Used) -> [(&'static str, &str); 6] {
+    let [container, namespace, pod] = labels(used);
+    let (id, image) = (used.found.id.as_str(), used.found.image.as_str());
+    [container, ("id", id), ("image", image), ("name", id), namespace, pod]
+}
+
 fn node_and_containers(text: &mut Text, look: &Look) {
     let (cpu, memory) = (look.cpu, look.memory);
     let help = "Cumulative cpu time consumed by the node in core-seconds";
@@ -81,24 +111,7 @@ fn node_and_containers(text: &mut Text, look: &Look) {
     text.single("node_memory_working_set_bytes", "gauge", help, working_set, memory.at);
     let help = "Current swap usage of the node in bytes";
     text.single("node_swap_usage_bytes", "gauge", help, float(look.swap), memory.at);
-    let labels = |used: &Used| {
-        [
-            ("container", used.found.name.clone()),
-            ("namespace", used.label(names::POD_NAMESPACE).to_owned()),
-            ("pod", used.label(names::POD_NAME).to_owned()),
-        ]
-    };
-    let mut each =
-        |name: &str, kind: &str, help: &str, of: &dyn Fn(&Used) -> Option<(f64, i64)>| {
-            text.family(name, kind, help);
-            for used in &look.used {
-                let labels = labels(used);
-                let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
-                if let Some((value, at)) = of(used) {
-                    text.one(name, &labels, value, at);
-                }
-            }
-        };
+    let mut each = |name, kind, help, of| text.each(look, labels, [name, kind, help], of);
     let help = "Cumulative cpu time consumed by the container in core-seconds";
     each("container_cpu_usage_seconds_total", "counter", help, &|used| {
         used.cpu.map(|cpu| (float(cpu.total) / 1e9, cpu.at))
@@ -146,23 +159,7 @@ pub(crate) fn cadvisor(look: &Look) -> Response<Body> {
         total,
         0,
     );
-    let mut each =
-        |name: &str, kind: &str, help: &str, of: &dyn Fn(&Used) -> Option<(f64, i64)>| {
-            text.family(name, kind, help);
-            for used in &look.used {
-                let labels = [
-                    ("container", used.found.name.as_str()),
-                    ("id", &used.found.id),
-                    ("image", &used.found.image),
-                    ("name", &used.found.id),
-                    ("namespace", used.label(names::POD_NAMESPACE)),
-                    ("pod", used.label(names::POD_NAME)),
-                ];
-                if let Some((value, at)) = of(used) {
-                    text.one(name, &labels, value, at);
-                }
-            }
-        };
+    let mut each = |name, kind, help, of| text.each(look, cadvisor_labels, [name, kind, help], of);
     let help = "Cumulative cpu time consumed in seconds.";
     each("container_cpu_usage_seconds_total", "counter", help, &|used| {
         used.cpu.map(|cpu| (float(cpu.total) / 1e9, cpu.at))
