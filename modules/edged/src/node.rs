@@ -22,7 +22,7 @@ use crate::runtime::State;
 use crate::store::{Lack, object};
 use crate::worker::{Host, NodeFacts};
 use addresses::Addresses;
-use conditions::{Condition, Conditions, Happening};
+use conditions::{Condition, Conditions};
 use host::HostFacts;
 use images::Images;
 use ipc_proto::lifeline::Standing;
@@ -103,7 +103,7 @@ impl Node {
             leased: false,
             doubted: false,
             told: None,
-            conditions: Conditions::default(),
+            conditions: Conditions::new(name),
             images: Images::default(),
             complained: 0,
         }
@@ -111,7 +111,8 @@ impl Node {
 
     /// Keeps the node registered, its state told and its lease renewed, for ever.
     pub(crate) async fn run(mut self) {
-        self.note(false, "Starting", "Starting edged.".to_owned());
+        let about = About::node(&self.name);
+        self.host.notes.normal(about, "Starting", "Starting edged.".to_owned());
         // The first look at the runtime is quick, whatever comes of it.
         let looked = self.sources.runtime.wait_for(|state| state.looked);
         drop(tokio::time::timeout(Duration::from_secs(3), looked).await);
@@ -214,7 +215,7 @@ impl Node {
         if !before.is_empty() && before != self.facts.boot {
             let message =
                 format!("Node {} has been rebooted, boot id: {}", self.name, self.facts.boot);
-            self.note(true, "Rebooted", message);
+            self.host.notes.warning(About::node(&self.name), "Rebooted", message);
         }
         self.uid = Some(uid);
         self.told = None;
@@ -253,7 +254,7 @@ impl Node {
         status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
         let trouble = self.sources.runtime.borrow().trouble.clone();
         // What happened is told once the node is known.
-        let (conditions, _) = Conditions::default().look(&trouble, &[], now);
+        let (conditions, _) = Conditions::new(&self.name).look(&trouble, &[], now);
         status["conditions"] = conditions.iter().map(|it| it.to_json(now)).collect();
         json!({
             "metadata": {
@@ -307,22 +308,13 @@ impl Node {
         })
     }
 
-    fn note(&self, warning: bool, reason: &'static str, message: String) {
-        let about = About::node(&self.name);
-        if warning {
-            self.host.notes.warning(about, reason, message);
-        } else {
-            self.host.notes.normal(about, reason, message);
-        }
-    }
-
     /// Looks at everything that makes the node well or ill, and tells what happened.
     fn conditions(&mut self, now: i64) -> Vec<Condition> {
         let trouble = self.sources.runtime.borrow().trouble.clone();
         let fleet = self.sources.fleet.borrow_and_update().clone();
-        let (conditions, happenings) = self.conditions.look(&trouble, &fleet, now);
-        for Happening { warning, reason, message } in happenings {
-            self.note(warning, reason, message);
+        let (conditions, notes) = self.conditions.look(&trouble, &fleet, now);
+        for note in notes {
+            self.host.notes.tell(note);
         }
         conditions
     }

@@ -69,13 +69,18 @@ impl Notes {
         Self(sender)
     }
 
+    /// Hands a note on.
+    pub(crate) fn tell(&self, note: Note) {
+        let _lost = self.0.try_send(note);
+    }
+
     /// Notes what is as it should be.
     pub(crate) fn normal(&self, about: About, reason: &'static str, message: String) {
-        let _lost = self.0.try_send(Note { about, warning: false, reason, message });
+        self.tell(Note { about, warning: false, reason, message });
     }
 
     /// Notes what is not.
     pub(crate) fn warning(&self, about: About, reason: &'static str, message: String) {
-        let _lost = self.0.try_send(Note { about, warning: true, reason, message });
+        self.tell(Note { about, warning: true, reason, message });
     }
 }

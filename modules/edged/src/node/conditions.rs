@@ -8,6 +8,7 @@ use ipc_proto::control::ModuleState;
 use ipc_proto::lifeline::Standing;
 use serde_json::{Value, json};
 
+use crate::notes::{About, Note};
 use crate::status::{millis, rfc3339};
 
 /// A death shows in the condition for so long after the module is back, in milliseconds.
@@ -44,17 +45,11 @@ impl Condition {
     }
 }
 
-/// An event of the node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Happening {
-    pub(crate) warning: bool,
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-}
-
 /// The conditions, and what was told of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Conditions {
+    /// The node.
+    about: About,
     /// Whether each holds, and since when.
     last: BTreeMap<String, (bool, i64)>,
     /// The restarts and the state of each module that were told.
@@ -62,6 +57,15 @@ pub(crate) struct Conditions {
 }
 
 impl Conditions {
+    /// Begins for a node of which nothing was told yet.
+    pub(crate) fn new(node: &str) -> Self {
+        Self { about: About::node(node), last: BTreeMap::new(), modules: BTreeMap::new() }
+    }
+
+    fn note(&self, warning: bool, reason: &'static str, message: String) -> Note {
+        Note { about: self.about.clone(), warning, reason, message }
+    }
+
     /// Takes over since when the conditions hold that the cloud knows of.
     pub(crate) fn learn(&mut self, node: &Value) {
         for condition in node["status"]["conditions"].as_array().into_iter().flatten() {
@@ -79,8 +83,8 @@ impl Conditions {
         trouble: &str,
         fleet: &[Standing],
         now: i64,
-    ) -> (Vec<Condition>, Vec<Happening>) {
-        let mut happenings = Vec::new();
+    ) -> (Vec<Condition>, Vec<Note>) {
+        let mut notes = Vec::new();
         let mut conditions = Vec::new();
         let ready = if trouble.is_empty() {
             ("EdgeReady", "edge is posting ready status".to_owned(), "NodeReady")
@@ -115,18 +119,18 @@ impl Conditions {
             let (since, changed) = self.since(kind, holds, now);
             if changed {
                 let message = format!("Node status is now: {event}");
-                happenings.push(Happening { warning: false, reason: event, message });
+                notes.push(self.note(false, event, message));
             }
             conditions.push(Condition { kind, holds, reason, message, since });
         }
         if !fleet.is_empty() {
-            happenings.extend(self.ends(fleet, now));
+            notes.extend(self.ends(fleet, now));
             let (reason, message) = modules(fleet, now);
             let holds = reason == ALL_RUN;
             let since = self.since(MODULES, holds, now).0;
             conditions.push(Condition { kind: MODULES, holds, reason, message, since });
         }
-        (conditions, happenings)
+        (conditions, notes)
     }
 
     /// Returns since when a condition is as it is, and whether that is new.
@@ -142,9 +146,9 @@ impl Conditions {
 
     /// Returns what became of modules since the last look. At the first one nothing is news but an
     /// end of edged itself, which nobody else tells.
-    fn ends(&mut self, fleet: &[Standing], now: i64) -> Vec<Happening> {
+    fn ends(&mut self, fleet: &[Standing], now: i64) -> Vec<Note> {
         let first = self.modules.is_empty();
-        let mut happenings = Vec::new();
+        let mut notes = Vec::new();
         for standing in fleet {
             let Standing { module, state, restarts, last_end } = standing;
             let before = self.modules.insert(*module, (*restarts, *state));
@@ -159,15 +163,15 @@ impl Conditions {
             {
                 let reason = if why.as_ref() == "hang" { "ModuleHung" } else { "ModuleDied" };
                 let message = format!("{module} of edgecore ended: {why}; restarts: {restarts}");
-                happenings.push(Happening { warning: true, reason, message });
+                notes.push(self.note(true, reason, message));
             }
             let was_held = before.is_some_and(|(_, before)| before == ModuleState::Held);
             if *state == ModuleState::Held && !was_held {
                 let message = format!("{module} of edgecore keeps dying and is held back");
-                happenings.push(Happening { warning: true, reason: "ModuleHeld", message });
+                notes.push(self.note(true, "ModuleHeld", message));
             }
         }
-        happenings
+        notes
     }
 }
 
