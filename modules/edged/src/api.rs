@@ -4,6 +4,7 @@
 //! It has a thread and a connection to the runtime of its own, so that no stream holds up a pod. It
 //! asks the engine which pods there are; all else it asks the runtime and the host.
 
+mod amounts;
 pub(crate) mod cgroups;
 mod ears;
 mod files;

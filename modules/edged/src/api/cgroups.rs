@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::stats::{Cpu, Memory};
+use super::amounts::{Cpu, Memory};
 
 /// Where control groups are mounted.
 const ROOT: &str = "/sys/fs/cgroup";

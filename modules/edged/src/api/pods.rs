@@ -6,8 +6,7 @@ use hyper::Response;
 use serde_json::{Value, json};
 
 use super::Site;
-use super::reply::{self, Body, Refusal, Reply};
-use super::stats::without_nulls;
+use super::reply::{self, Body, Refusal, Reply, without_nulls};
 use crate::config::Config;
 use crate::cri::words as w;
 use crate::pod::names;

@@ -57,6 +57,14 @@ pub(crate) fn text(text: impl Into<Bytes>) -> Response<Body> {
     with("text/plain; charset=utf-8", full(text))
 }
 
+/// Leaves out of an object what is not known.
+pub(crate) fn without_nulls(mut shown: Value) -> Value {
+    if let Some(fields) = shown.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    shown
+}
+
 pub(crate) fn json(value: &Value) -> Response<Body> {
     with("application/json", full(value.to_string()))
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::amounts::{Cpu, Memory};
 use super::pods::{Found, containers};
-use super::reply::Refusal;
+use super::reply::{Refusal, without_nulls};
 use super::{Site, cgroups, off_thread};
 use crate::cri::words as w;
 use crate::pod::names;
@@ -43,27 +44,6 @@ impl Rates {
             rates.retain(|who, _| who.is_empty() || known.iter().any(|it| it.found.id == *who));
         });
     }
-}
-
-/// Processor time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cpu {
-    /// When this was: Unix nanoseconds.
-    pub(crate) at: i64,
-    /// Nanoseconds since the beginning.
-    pub(crate) total: u64,
-    /// Thousand millionths of a core just now.
-    pub(crate) rate: Option<u64>,
-}
-
-/// Memory in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Memory {
-    pub(crate) at: i64,
-    pub(crate) working_set: u64,
-    pub(crate) usage: Option<u64>,
-    pub(crate) available: Option<u64>,
-    pub(crate) rss: Option<u64>,
 }
 
 /// What a container uses.
@@ -305,14 +285,6 @@ pub(crate) fn sum(all: &[&Used]) -> (Cpu, Memory) {
         };
     }
     (cpu, memory)
-}
-
-/// Leaves out of an object what is not known.
-pub(crate) fn without_nulls(mut shown: Value) -> Value {
-    if let Some(fields) = shown.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
-    }
-    shown
 }
 
 fn show_cpu(cpu: Cpu) -> Value {
