@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use ipc_proto::{Content, MessageId};
+use module_runtime::Now;
 use serde::Serialize;
 
 use crate::device::{Device, Packed, Rows};
@@ -42,15 +43,6 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Names somebody who waits for the end of a piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Receipt(pub(crate) u64);
-
-/// The time, as told by the shell.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    /// On the clock that only goes forward.
-    pub(crate) at: Instant,
-    /// On the wall, in Unix milliseconds.
-    pub(crate) unix_ms: i64,
-}
 
 /// A request that is refused, in KubeEdge's codes.
 #[derive(Clone, Debug, PartialEq, Eq)]

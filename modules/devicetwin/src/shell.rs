@@ -5,13 +5,13 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use ipc_proto::{Content, Group, Kind, Message, Module, Operation, Resource};
-use module_runtime::{Delivery, Peers, SendError};
+use module_runtime::{Delivery, Now, Peers, SendError};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use crate::core::{Core, Effect, Now, Receipt, Refused, Sent};
+use crate::core::{Core, Effect, Receipt, Refused, Sent};
 use crate::device::Rows;
 use crate::dmi::{Ask, client, words as w};
 use crate::mappers::{CallError, Info};
@@ -69,10 +69,6 @@ pub(crate) struct Shell {
     unshown: bool,
 }
 
-fn now() -> Now {
-    Now { at: Instant::now(), unix_ms: module_runtime::unix_millis() }
-}
-
 impl Shell {
     pub(crate) fn new(node: &str, peers: Peers) -> Self {
         Self {
@@ -88,7 +84,7 @@ impl Shell {
             trouble: None,
             unpublished: 0,
             shown: None,
-            next_news: now().at,
+            next_news: Now::read().at,
             unshown: true,
         }
     }
@@ -105,16 +101,16 @@ impl Shell {
     pub(crate) fn deadline(&self) -> Instant {
         let news = self.unshown.then_some(self.next_news);
         let all = [self.core.deadline(), self.reload, news];
-        all.into_iter().flatten().min().unwrap_or_else(|| now().at + IDLE)
+        all.into_iter().flatten().min().unwrap_or_else(|| Now::read().at + IDLE)
     }
 
     /// Returns what is to be shown, if it is due and has changed.
     pub(crate) fn news(&mut self) -> Option<Report> {
-        if !self.unshown || now().at < self.next_news {
+        if !self.unshown || Now::read().at < self.next_news {
             return None;
         }
         self.unshown = false;
-        self.next_news = now().at + NEWS;
+        self.next_news = Now::read().at + NEWS;
         let report = Report::new(&self.core, self.trouble.as_ref(), self.unpublished);
         if self.shown.as_ref() == Some(&report) {
             return None;
@@ -139,7 +135,7 @@ impl Shell {
     fn on_loaded(&mut self, rows: Option<(Content, Content)>) {
         self.loading = false;
         let Some((twins, mappers)) = rows else {
-            self.reload = Some(now().at + LOAD_PAUSE);
+            self.reload = Some(Now::read().at + LOAD_PAUSE);
             return;
         };
         match twins.decode::<Vec<&RawValue>>() {
@@ -303,7 +299,7 @@ impl Shell {
 
     /// Does what is due.
     pub(crate) fn on_time(&mut self) {
-        if self.reload.is_some_and(|reload| reload <= now().at) {
+        if self.reload.is_some_and(|reload| reload <= Now::read().at) {
             self.reload = None;
             self.store_up();
         }
@@ -318,7 +314,7 @@ impl Shell {
                 core.on_stored(now, (&id, number), ok, out);
                 core.pump(now, out);
             }),
-            Errand::Removed(id, ok) => self.core.on_removed(now(), &id, ok),
+            Errand::Removed(id, ok) => self.core.on_removed(Now::read(), &id, ok),
             Errand::Reported(id, sent, ok) => self.with(|core, now, out| {
                 core.on_reported(now, &id, &sent, ok);
                 core.pump(now, out);
@@ -340,7 +336,7 @@ impl Shell {
     /// Has the core decide, and does what it decides.
     fn with(&mut self, decide: impl FnOnce(&mut Core, Now, &mut Vec<Effect>)) {
         let mut effects = Vec::new();
-        decide(&mut self.core, now(), &mut effects);
+        decide(&mut self.core, Now::read(), &mut effects);
         self.unshown = true;
         for effect in effects {
             self.act(effect);

@@ -4,9 +4,10 @@
 use std::time::Instant;
 
 use ipc_proto::MessageId;
+use module_runtime::Now;
 use prost::Message;
 
-use crate::core::{Core, Effect, Now, Receipt};
+use crate::core::{Core, Effect, Receipt};
 use crate::device::{Device, Rows};
 use crate::dmi::words as w;
 

@@ -21,6 +21,7 @@ use ipc_proto::frame::Outcome;
 use ipc_proto::{
     Content, Group, Message, MessageId, Module, Operation, Resource, Route, Source, allow,
 };
+use module_runtime::Now;
 
 use barrier::Barriers;
 pub(crate) use bucket::Bucket;
@@ -32,13 +33,6 @@ use upstream::{Confirmed, Upstream};
 
 /// Requests of which it is remembered who asked, for answers that come late.
 const REMEMBERED_ASKERS: usize = 1024;
-
-/// The time: monotonic for decisions, Unix milliseconds for what the cloud reads.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    pub(crate) at: Instant,
-    pub(crate) millis: i64,
-}
 
 /// What the shell is to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -210,7 +204,7 @@ impl Core {
             self.askers.iter().find(|(id, _)| id == parent).map(|(_, module)| *module)
         });
         if is_control(&message) {
-            let ack = message.response((self.draw)(), now.millis, Content::text("ack"));
+            let ack = message.response((self.draw)(), now.unix_ms, Content::text("ack"));
             return self.up.reply(ack);
         }
         let why = match dispatch::way(&message, asker) {
@@ -232,7 +226,7 @@ impl Core {
     fn cope(&mut self, now: Now, message: Message, why: String) {
         self.tally.unsupported += 1;
         if !message.is_answer() {
-            let refusal = message.error((self.draw)(), now.millis, &why);
+            let refusal = message.error((self.draw)(), now.unix_ms, &why);
             self.up.reply(refusal);
         }
         if dispatch::wants_acknowledgement(&message) {
@@ -249,14 +243,14 @@ impl Core {
         let (source, group) = (Source::None, Group::None);
         let (operation, resource) = (Operation::None, Resource::None);
         let route = Route { source, group, operation, resource };
-        let message = Message::new(id, now.millis, route, Content::NULL);
+        let message = Message::new(id, now.unix_ms, route, Content::NULL);
         self.cope(now, message, "it cannot be read".to_owned());
     }
 
     fn acknowledge(&mut self, now: Now, parent: &MessageId, route: Route) {
         if self.link.is_some() {
             let id = (self.draw)();
-            self.up.reply(acknowledgement(parent.clone(), route, id, now.millis));
+            self.up.reply(acknowledgement(parent.clone(), route, id, now.unix_ms));
         }
     }
 
@@ -393,7 +387,7 @@ fn own(
 ) -> Message {
     let route = Route { source: Source::Websocket, group: Group::Resource, operation, resource };
     let content = Content::from_raw(content.as_bytes().into());
-    Message::new(draw(), now.millis, route, content)
+    Message::new(draw(), now.unix_ms, route, content)
 }
 
 /// Tells whether a message is for the transport of KubeEdge alone, which wants an `ack` (WIRE.md

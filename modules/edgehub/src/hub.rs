@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use futures_util::stream::FuturesUnordered;
 use ipc_proto::frame::Outcome;
 use ipc_proto::{Content, Group, Message, MessageId, Module, ModuleSet, Operation, Resource, json};
-use module_runtime::{Delivery, Peers, RequestError, SendError, Ticket};
+use module_runtime::{Delivery, Now, Peers, RequestError, SendError, Ticket};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tracing::{debug, warn};
 
 use crate::certs::rfc3339;
 use crate::config::Config;
-use crate::core::{Core, Effect, Note, Now, Outgoing, Token};
+use crate::core::{Core, Effect, Note, Outgoing, Token};
 use crate::dialler::Standing;
 use crate::report::{Report, State};
 use crate::transport::{Frame, Incoming, Link};
@@ -85,7 +85,7 @@ impl Hub {
             read_deadline,
             probe: None,
             last_heartbeat: None,
-            since: now().millis,
+            since: Now::read().unix_ms,
         }
     }
 
@@ -93,22 +93,22 @@ impl Hub {
     pub(crate) fn link_up(&mut self, link: Link) {
         self.link = Some(link);
         self.probe = None;
-        self.core.link_up(now());
+        self.core.link_up(Now::read());
     }
 
     /// Lets go of a link that ended.
     pub(crate) fn link_down(&mut self) {
         self.link = None;
         self.probe = None;
-        self.core.link_down(now());
+        self.core.link_down(Now::read());
     }
 
     /// Takes what came from the cloud.
     pub(crate) fn came(&mut self, incoming: Incoming) {
         match incoming {
-            Incoming::Probed(id) => self.core.probed(now(), &id),
+            Incoming::Probed(id) => self.core.probed(Now::read(), &id),
             Incoming::Message(frame) => match json::decode(&frame) {
-                Ok(message) => self.core.came_down(now(), message),
+                Ok(message) => self.core.came_down(Now::read(), message),
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     warn!(
@@ -116,7 +116,7 @@ impl Hub {
                         cause, "cannot read a message of the cloud: {error}"
                     );
                     if let Some(id) = salvage_id(&frame) {
-                        self.core.unreadable(now(), id);
+                        self.core.unreadable(Now::read(), id);
                     }
                 }
             },
@@ -130,7 +130,7 @@ impl Hub {
         }
         let token = self.next_token;
         self.next_token += 1;
-        self.core.sent_up(now(), delivery.from, token, delivery.message.clone());
+        self.core.sent_up(Now::read(), delivery.from, token, delivery.message.clone());
         self.sent_up.insert(token, delivery);
     }
 
@@ -139,13 +139,13 @@ impl Hub {
         self.handing_over = None;
         if let Some(probe) = &mut self.probe {
             // Nothing was read meanwhile: the answer may lie in the socket.
-            probe.sent = now().at;
+            probe.sent = Now::read().at;
         }
         match ticket {
             Ok(ticket) => self.works.push(Box::pin(async move { (id, ticket.settled().await) })),
             Err(error) => {
                 let outcome = Outcome::Refused(error.to_string().into());
-                self.core.settled(now(), &id, outcome);
+                self.core.settled(Now::read(), &id, outcome);
             }
         }
     }
@@ -156,7 +156,7 @@ impl Hub {
             Ok(()) => Outcome::Done,
             Err(error) => Outcome::Refused(error.to_string().into()),
         };
-        self.core.settled(now(), id, outcome);
+        self.core.settled(Now::read(), id, outcome);
     }
 
     /// Notes that a module is connected, perhaps a new process, and tells it how the link is.
@@ -174,7 +174,7 @@ impl Hub {
 
     /// Carries out what the core decided.
     pub(crate) fn carry_out(&mut self) {
-        self.core.tick(now());
+        self.core.tick(Now::read());
         while let Some(effect) = self.core.effect() {
             match effect {
                 Effect::Deliver(to, message) => self.to_deliver.push_back((to, message)),
@@ -191,7 +191,7 @@ impl Hub {
                 }
                 Effect::Fail(token, why) => self.fail(token, why),
                 Effect::Announce(up) => {
-                    self.since = now().millis;
+                    self.since = Now::read().unix_ms;
                     TOLD.into_iter()
                         .filter(|peer| self.up.contains(*peer))
                         .for_each(|peer| self.tell(peer, up));
@@ -228,11 +228,11 @@ impl Hub {
 
     /// Returns what is to be written now.
     fn next_frame(&mut self) -> Option<Frame> {
-        let time = now();
+        let time = Now::read();
         match self.core.next(time)? {
             Outgoing::Message(message) => {
                 if message.route.operation == Operation::Keepalive {
-                    self.last_heartbeat = Some(time.millis);
+                    self.last_heartbeat = Some(time.unix_ms);
                 }
                 match json::encode(&message) {
                     Ok(json) => Some(Frame::Message(json)),
@@ -258,8 +258,8 @@ impl Hub {
         if read > probe.read {
             self.probe = None;
         } else if self.handing_over.is_some() {
-            probe.sent = now().at;
-        } else if probe.sent + self.read_deadline <= now().at {
+            probe.sent = Now::read().at;
+        } else if probe.sent + self.read_deadline <= Now::read().at {
             self.give_up(Trouble::Silent(self.read_deadline));
         }
     }
@@ -357,9 +357,4 @@ fn say(note: Note) {
             warn!("this cloud does not answer queries of its CA: WebSocket pings take their place");
         }
     }
-}
-
-/// Reads both clocks.
-pub(crate) fn now() -> Now {
-    Now { at: Instant::now(), millis: module_runtime::unix_millis() }
 }

@@ -25,14 +25,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt;
-use module_runtime::{Context, Event};
+use module_runtime::{Context, Event, Now};
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use crate::config::{Config, Raw};
 use crate::core::{Bucket, Core};
 use crate::dialler::{Dialler, Standing};
-use crate::hub::{Hub, now};
+use crate::hub::Hub;
 use crate::report::Display;
 use crate::transport::{Incoming, Link};
 use crate::ws::WebSocket;
@@ -48,8 +48,12 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let raw: Raw = context.config()?;
     let config = Config::try_from(raw).context("the configuration is wrong")?;
     let (qps, burst) = config.rate;
-    let core =
-        Core::new(now().at, config.heartbeat, Bucket::new(qps, burst), module_runtime::message_id);
+    let core = Core::new(
+        Now::read().at,
+        config.heartbeat,
+        Bucket::new(qps, burst),
+        module_runtime::message_id,
+    );
     let mut hub = Hub::new(core, context.peers(), config.read_deadline);
     let (links_sender, mut links) = mpsc::channel(1);
     let (standing_sender, mut standing) = watch::channel(Standing::default());

@@ -31,6 +31,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use ipc_proto::{Content, Group, Message, MessageId, Module, Operation, Resource, Route, Source};
+use module_runtime::Now;
 
 use crate::row::{Answer, Change, Fate, News, Question};
 use outbox::Outbox;
@@ -40,15 +41,6 @@ use sets::Sets;
 /// Names a delivery that is to be settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Receipt(pub(crate) u64);
-
-/// The time, as told by the shell.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    /// On the clock that only goes forward.
-    pub(crate) at: Instant,
-    /// On the wall, in Unix milliseconds.
-    pub(crate) unix_ms: i64,
-}
 
 /// What happened.
 #[derive(Debug)]

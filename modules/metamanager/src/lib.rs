@@ -14,12 +14,12 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use module_runtime::{Context, Delivery, Event as Incoming, Peers, RequestError, SendError};
+use module_runtime::{Context, Delivery, Event as Incoming, Now, Peers, RequestError, SendError};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::core::{Core, Effect, Event, Now, Receipt, Silence, Tag, Then};
+use crate::core::{Core, Effect, Event, Receipt, Silence, Tag, Then};
 use config::{Config, Sections};
 use ipc_proto::Message;
 use store::{Done, Recovery, Store, Trouble};
@@ -207,8 +207,7 @@ impl Shell {
         let mut events = VecDeque::from([event]);
         let mut effects = Vec::new();
         while let Some(event) = events.pop_front() {
-            let now = Now { at: Instant::now(), unix_ms: module_runtime::unix_millis() };
-            self.core.handle(now, event, &mut effects);
+            self.core.handle(Now::read(), event, &mut effects);
             events.extend(effects.drain(..).filter_map(|effect| self.act(effect)));
         }
     }

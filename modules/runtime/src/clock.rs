@@ -11,6 +11,23 @@ use rustix::time::{
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::Sleep;
 
+/// The time, as a core is told it.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// On the clock that only goes forward.
+    pub at: Instant,
+    /// On the wall, in Unix milliseconds.
+    pub unix_ms: i64,
+}
+
+impl Now {
+    /// Reads both clocks.
+    #[must_use]
+    pub fn read() -> Self {
+        Self { at: now(), unix_ms: unix_millis() }
+    }
+}
+
 /// Returns the monotonic time.
 pub(crate) fn now() -> Instant {
     Instant::now()

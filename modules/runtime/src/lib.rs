@@ -26,7 +26,7 @@ pub mod tls;
 
 use std::error::Error;
 
-pub use clock::{Alarm, unix_millis};
+pub use clock::{Alarm, Now, unix_millis};
 pub use context::{Context, serve_unsupported};
 pub use idempotence::Recent;
 pub use inbox::{Event, Inbox};

@@ -39,7 +39,7 @@ impl Bench {
     }
 
     fn time(&self) -> Now {
-        Now { at: self.now, millis: 7 }
+        Now { at: self.now, unix_ms: 7 }
     }
 
     fn pass(&mut self, time: Duration) {

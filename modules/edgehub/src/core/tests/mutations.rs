@@ -37,7 +37,7 @@ fn recorded() -> Vec<Value> {
 fn outcome(frame: &[u8]) -> Option<(Message, Vec<Message>)> {
     let message = json::decode(&Bytes::copy_from_slice(frame)).ok()?;
     let at = Instant::now();
-    let now = Now { at, millis: 0 };
+    let now = Now { at, unix_ms: 0 };
     let mut core =
         Core::new(at, Duration::from_secs(15), Bucket::new(30, 60), module_runtime::message_id);
     core.link_up(now);

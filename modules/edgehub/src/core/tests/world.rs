@@ -102,7 +102,7 @@ impl World {
     }
 
     fn time(&self) -> Now {
-        Now { at: self.now, millis: 0 }
+        Now { at: self.now, unix_ms: 0 }
     }
 
     fn step(&mut self, step: &Step) {
