@@ -2,7 +2,7 @@
 //! edgestream, edged's API, and a containerd.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 use anyhow::{Context as _, Result, ensure};
 use edgecore_tests::rig::cloud::NODE;
@@ -253,4 +253,21 @@ fn what_is_not_there_is_said_in_kubelet_s_words() -> Result<()> {
     let none = door.page("/portForward/default/speaker")?;
     ensure!(none.starts_with("HTTP/1.1 404 Not Found\r\n"), "{none}");
     Ok(())
+}
+
+#[test]
+fn users_who_ask_hugely_or_hang_up_half_way_are_ended_and_nobody_else() -> Result<()> {
+    let Some(place) = Place::start()? else { return Ok(()) };
+    let mut others = place.follow()?;
+    // Within the cloud's own bound, and beyond the node's.
+    let huge = format!("X: {}\r\n", "x".repeat(200 << 10));
+    let mut huge = place.door.ask("GET", "/containerLogs/default/speaker/c", &huge)?;
+    let text = read_all(&mut huge)?;
+    ensure!(text.contains("the node's API"), "{text}");
+    // The cloud takes one who writes no more for one who has gone.
+    let half = place.door.exec("speaker", &["cat"], BOTH)?;
+    half.stream().shutdown(Shutdown::Write)?;
+    assert_eq!(half.finish()?.status, None);
+    read_until(&mut others, "tick ")?;
+    place.is_untouched()
 }
