@@ -277,6 +277,14 @@ pub(crate) enum DeviceCommand {
         #[command(flatten)]
         arguments: DeviceArguments,
     },
+    /// Keep showing all devices, or all that is known of one, once a second, until Ctrl-C
+    Watch {
+        /// The device; without a namespace it is one of 'default'.
+        #[arg(value_name = "NAMESPACE/NAME", value_parser = NonEmptyStringValueParser::new())]
+        device: Option<String>,
+        #[command(flatten)]
+        arguments: DeviceArguments,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -29,17 +29,19 @@ pub(crate) fn run(
     client: &Client,
     screen: &mut Screen,
 ) -> Result<(), Failure> {
-    let (arguments, wanted) = match command {
-        DeviceCommand::List(arguments) => (arguments, None),
-        DeviceCommand::Get { device, arguments } => (arguments, Some(full_name(device))),
+    let (arguments, device, watch) = match command {
+        DeviceCommand::List(arguments) => (arguments, None, arguments.watch),
+        DeviceCommand::Get { device, arguments } => (arguments, Some(device), arguments.watch),
+        DeviceCommand::Watch { device, arguments } => (arguments, device.as_ref(), true),
     };
+    let wanted = device.map(|device| full_name(device));
     let look = || look(arguments, wanted.as_deref(), client);
     let text = |devices: &Devices, style| match wanted {
         None => list(devices, style),
         Some(_) => devices.devices.iter().map(|device| details(device, style)).collect(),
     };
     let first = look()?;
-    if arguments.watch {
+    if watch {
         return status::watch(first, look, text, arguments.output.format, screen);
     }
     match (arguments.output.format, wanted.is_some(), &first.devices[..]) {

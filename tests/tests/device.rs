@@ -74,15 +74,19 @@ fn edgectl_shows_devices_also_without_a_cloud_and_without_the_agent() -> Result<
     place.cloud.with(|cloud| async move {
         cloud.fault(None, minicloud::fault::Fault::Restart { down_millis: 60_000 }).await
     })?;
+    let config = place.rig.setup().folder.path().join("edgecore.yaml");
+    let config = config.to_str().context("a path of letters")?;
+    let watch = ["device", "watch", "sensor1", "-o", "json", "--config", config];
+    let mut watch = place.rig.edgectl_live(&watch)?;
+    watch.wait_line("what is wanted", |line| line.contains(r#""20""#))?;
     let mut results = place.hear("twin/update/result")?;
     place.update(23)?;
     heard(&mut results)?;
+    watch.wait_line("what was reported", |line| line.contains(r#""23""#))?;
     place.wait_for_twins("it waits for the cloud", |report| {
         report["unconfirmed"] == 1 && report["mappers"][0]["state"] == "ok"
     })?;
 
-    let config = place.rig.setup().folder.path().join("edgecore.yaml");
-    let config = config.to_str().context("a path of letters")?;
     let device = |place: &Place, arguments: &[&str]| {
         place.rig.edgectl(&[&["device"], arguments, &["--config", config]].concat())
     };
