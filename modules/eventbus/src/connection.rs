@@ -163,7 +163,10 @@ impl Line {
             writer.write_all(&out).await?;
             writer.shutdown().await
         };
-        let _gone = timeout(PATIENCE, farewell).await;
+        // Who took nothing for so long hears no goodbye either.
+        if !matches!(end, End::Lost(Some(Reason::BUSY))) {
+            let _gone = timeout(PATIENCE, farewell).await;
+        }
         if let End::Lost(reason) = end {
             let _ending = self.happenings.send(Happening::Closed(self.id, reason)).await;
         }

@@ -114,7 +114,8 @@ impl Cloud {
         Ok(sessions.iter().any(|it| it.node == NODE && it.waiting == 0 && !it.in_flight))
     }
 
-    /// Returns what the node sent; heartbeats, barriers and acknowledgements left out.
+    /// Returns what the node sent; heartbeats, barriers, acknowledgements and the list of what
+    /// metaserver watches left out.
     ///
     /// # Errors
     /// When the cloud has ended.
@@ -125,6 +126,7 @@ impl Cloud {
             .map(|it| it.message)
             .filter(|it| !matches!(it.route.operation, Operation::Keepalive | Operation::Response))
             .filter(|it| it.route.resource != Resource::KubernetesCa)
+            .filter(|it| it.route.resource != Resource::Text("watchapp/sync".into()))
             .map(|it| format!("{} {}", it.route.operation, it.route.resource))
             .collect())
     }

@@ -90,9 +90,13 @@ impl Mosquitto {
     }
 
     fn end_by(&mut self, signal: Signal) -> Result<()> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
-        super::process::signal(process.id(), signal)?;
-        process.wait()?;
+        let Some(process) = &mut self.process else { return Ok(()) };
+        // One that has just begun to listen can pass over a SIGTERM.
+        wait_until("mosquitto has ended", SOON, || {
+            super::process::signal(process.id(), signal).is_ok()
+                && matches!(process.try_wait(), Ok(Some(_)))
+        })?;
+        self.process = None;
         Ok(())
     }
 

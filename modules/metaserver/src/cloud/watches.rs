@@ -83,7 +83,7 @@ pub(super) async fn keep(cloud: Cloud, mut notes: mpsc::Receiver<Note>) {
         while let Ok(note) = notes.try_recv() {
             take(&mut kept, note);
         }
-        // With nothing to watch there is nothing to tell a cloud that has just come.
+        // No watch at all is told, too: the cloud may keep those of an earlier process.
         told = !cloud.is_linked() || tell(&cloud, &mut kept).await;
     }
 }
