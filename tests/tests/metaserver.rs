@@ -292,6 +292,9 @@ fn a_stock_kubectl_works() -> Result<()> {
         return Ok(());
     }
     let place = Place::new()?;
+    let mut web = pod("web", "shop");
+    web["status"] = json!({"conditions": [{"type": "example.org/open", "status": "True"}]});
+    place.cloud.apply(web)?;
     place.pod("web", "shop")?;
     let home = tempfile::tempdir()?;
     let kubectl = |arguments: &[&str]| -> Result<String> {
@@ -321,7 +324,7 @@ fn a_stock_kubectl_works() -> Result<()> {
         assert_eq!(name, "web");
         ensure!(kubectl(&["get", "nodes"])?.contains(NODE));
         ensure!(kubectl(&["describe", "pod", "web"])?.contains("Node:"));
-        let waited = ["wait", "pod/web", "--for=jsonpath={.spec.nodeName}=edge1", "--timeout=20s"];
+        let waited = ["wait", "pod/web", "--for=condition=example.org/open", "--timeout=20s"];
         ensure!(kubectl(&waited)?.contains("condition met"));
     }
     Ok(())

@@ -15,7 +15,7 @@ struct Tool {
 }
 
 /// What the steps need of Debian. Whoever adds a step that needs more adds a line here.
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 10] = [
     // cargo-deny clones the advisory database with it
     Tool { program: "git", package: "git" },
     // SQLite and the cryptography are built with it
@@ -29,6 +29,8 @@ const TOOLS: [Tool; 9] = [
     // eventbus's tests run a private broker, and clients
     Tool { program: "/usr/sbin/mosquitto", package: "mosquitto" },
     Tool { program: "mosquitto_pub", package: "mosquitto-clients" },
+    // the local Kubernetes API is asked with it
+    Tool { program: "kubectl", package: "kubernetes-client" },
 ];
 
 /// Installs whatever is missing: Debian packages where `CI=true`, cargo-deny always.
