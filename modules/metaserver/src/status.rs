@@ -107,13 +107,12 @@ impl Refusal {
         status
     }
 
+    /// Returns the answer. It has no `Retry-After`: clients of Kubernetes ask again by themselves
+    /// where there is one, ten times, and `kubectl describe` took 100 s without a cloud.
     pub(crate) fn reply(&self) -> Response<Body> {
         let mut reply = body::json(self.status().to_string());
         *reply.status_mut() =
             StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        if let Some(seconds) = self.retry {
-            reply.headers_mut().insert(hyper::header::RETRY_AFTER, seconds.into());
-        }
         reply
     }
 }

@@ -126,7 +126,7 @@ impl Cloud {
             .map(|it| it.message)
             .filter(|it| !matches!(it.route.operation, Operation::Keepalive | Operation::Response))
             .filter(|it| it.route.resource != Resource::KubernetesCa)
-            .filter(|it| it.route.resource != Resource::Text("watchapp/sync".into()))
+            .filter(|it| it.route.resource.to_string() != "watchapp/sync")
             .map(|it| format!("{} {}", it.route.operation, it.route.resource))
             .collect())
     }
