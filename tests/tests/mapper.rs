@@ -164,6 +164,18 @@ fn a_mapper_that_died_is_told_everything_when_it_is_back() -> Result<()> {
     place.wait_for_twins("it is well again", |report| report["mappers"][0]["state"] == "ok")
 }
 
+#[test]
+fn a_mapper_that_does_not_know_its_device_is_told_of_it_again() -> Result<()> {
+    let place = Place::of_device()?;
+    let mapper = place.mapper("m")?;
+    mapper.register("toy", "modbus", true)?;
+    mapper.behave(Manner::Refusing(5));
+    let asked = mapper.wait_question()?;
+    assert_eq!(asked, json!({"deviceName": "sensor1", "deviceNamespace": "default"}));
+    assert_eq!(mapper.wait_call("RegisterDevice")?["device"]["name"], "sensor1");
+    Ok(())
+}
+
 /// Checks that another mapper and an application are served.
 fn others_are_served(place: &Place, other: &Mapper, value: u32) -> Result<()> {
     place.apply(wanting(other_device(), &value.to_string()))?;

@@ -23,6 +23,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::SOON;
 
+/// How long it may take until the edge asks for a device: twice its pause between two questions.
+const NOW_AND_THEN: Duration = Duration::from_secs(60);
+
 /// How the mapper answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
@@ -171,6 +174,20 @@ impl Mapper {
         loop {
             let (called, request) = self.next().with_context(|| format!("until {method}"))?;
             if called == method {
+                return Ok(request);
+            }
+        }
+    }
+
+    /// Waits until the edge asks for a device, which it does now and then, passing over other calls.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn wait_question(&self) -> Result<Value> {
+        loop {
+            let call = self.calls.recv_timeout(NOW_AND_THEN);
+            let (called, request) = call.context("the edge did not ask for a device")?;
+            if called == "GetDevice" {
                 return Ok(request);
             }
         }
