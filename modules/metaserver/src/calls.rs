@@ -14,7 +14,6 @@ use crate::body::{self, Body};
 use crate::path::Target;
 use crate::serve::Site;
 use crate::status::Refusal;
-use crate::store::Rows;
 
 /// How long edged may take to stop a pod's containers.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -199,17 +198,15 @@ async fn release_node(site: &Site, node: &str) -> Result<(), Refusal> {
     let mut after = String::new();
     loop {
         let page = site.store.page("/core/v1/pods/", &after).await?;
-        let Rows { rows, more } = page.rows()?;
-        for (_, object) in &rows {
+        let rows = page.rows()?;
+        for (_, object) in &rows.rows {
             let held: Held = serde_json::from_str(object.get()).unwrap_or_default();
             if held.is_marked() && held.waits() {
                 release(site, &held.metadata.namespace, &held.metadata.name).await?;
             }
         }
-        match rows.into_iter().last() {
-            Some((last, _)) if more => after = last,
-            Some(_) | None => return Ok(()),
-        }
+        let Some(last) = rows.rest() else { return Ok(()) };
+        after = last;
     }
 }
 

@@ -13,7 +13,7 @@ use crate::path::Target;
 use crate::selector::Selector;
 use crate::serve::Site;
 use crate::status::Refusal;
-use crate::store::{Page, Rows};
+use crate::store::Page;
 use crate::table::Table;
 
 /// How objects are written.
@@ -151,14 +151,14 @@ async fn write(
     let mut out = encoder.head(place);
     let (mut page, mut begun) = (first, false);
     loop {
-        let Rows { rows, more } = page.rows().map_err(told)?;
-        for (_, object) in rows.iter().filter(|(_, object)| selector.wants(object)) {
+        let rows = page.rows().map_err(told)?;
+        for (_, object) in rows.rows.iter().filter(|(_, object)| selector.wants(object)) {
             if std::mem::replace(&mut begun, true) {
                 out.push(b',');
             }
             encoder.item(object, &mut out);
         }
-        let last = rows.last().map(|(key, _)| key.clone()).filter(|_| more);
+        let last = rows.rest();
         if last.is_none() {
             out.extend_from_slice(b"]}");
         }

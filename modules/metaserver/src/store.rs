@@ -29,7 +29,14 @@ pub(crate) struct Rows<'a> {
     #[serde(borrow)]
     pub(crate) rows: Vec<(String, &'a RawValue)>,
     /// Whether there are rows behind them.
-    pub(crate) more: bool,
+    more: bool,
+}
+
+impl Rows<'_> {
+    /// Returns the key behind which there are more rows, if there are.
+    pub(crate) fn rest(&self) -> Option<String> {
+        self.rows.last().map(|(key, _)| key.clone()).filter(|_| self.more)
+    }
 }
 
 impl Page {

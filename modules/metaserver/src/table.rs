@@ -1,7 +1,7 @@
 //! Tables for people: the columns that kubectl shows.
 
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -105,18 +105,27 @@ impl Table {
 }
 
 fn count(map: &Value) -> usize {
-    map.as_object().map_or(0, serde_json::Map::len)
+    map.as_object().map_or(0, Map::len)
+}
+
+/// Returns a text that says something.
+fn word(value: &Value) -> Option<&str> {
+    value.as_str().filter(|text| !text.is_empty())
 }
 
 /// Returns a text, or what kubectl shows for none.
 fn or_none(value: &Value) -> &str {
-    value.as_str().filter(|text| !text.is_empty()).unwrap_or("<none>")
+    word(value).unwrap_or("<none>")
+}
+
+/// Returns the elements of a list; what is none has none.
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 fn nodes(node: &Value, age: &str) -> Value {
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let conditions = list(&node["status"]["conditions"]);
-    let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
+    let mut conditions = list(&node["status"]["conditions"]).iter();
+    let ready = conditions.find(|condition| condition["type"] == "Ready");
     let mut status = match ready.map(|ready| &ready["status"]) {
         Some(ready) if ready == "True" => "Ready".to_owned(),
         Some(_) => "NotReady".to_owned(),
@@ -125,13 +134,13 @@ fn nodes(node: &Value, age: &str) -> Value {
     if node["spec"]["unschedulable"] == true {
         status.push_str(",SchedulingDisabled");
     }
-    let labels = node["metadata"]["labels"].as_object().cloned().unwrap_or_default();
-    let role = |key: &String| key.strip_prefix("node-role.kubernetes.io/").map(str::to_owned);
-    let mut roles: Vec<_> = labels.keys().filter_map(role).collect();
+    let labels = node["metadata"]["labels"].as_object().into_iter().flat_map(Map::keys);
+    let mut roles: Vec<_> =
+        labels.filter_map(|key| key.strip_prefix("node-role.kubernetes.io/")).collect();
     roles.sort_unstable();
     let roles = if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") };
-    let addresses = list(&node["status"]["addresses"]);
-    let internal = addresses.iter().find(|address| address["type"] == "InternalIP");
+    let mut addresses = list(&node["status"]["addresses"]).iter();
+    let internal = addresses.find(|address| address["type"] == "InternalIP");
     let info = &node["status"]["nodeInfo"];
     json!([
         node["metadata"]["name"],
@@ -152,7 +161,7 @@ fn services(service: &Value, age: &str) -> Value {
         let node = port["nodePort"].as_u64().map_or(String::new(), |node| format!(":{node}"));
         format!("{}{node}/{}", port["port"], port["protocol"].as_str().unwrap_or("TCP"))
     };
-    let ports: Vec<_> = spec["ports"].as_array().into_iter().flatten().map(port).collect();
+    let ports: Vec<_> = list(&spec["ports"]).iter().map(port).collect();
     let ports = if ports.is_empty() { "<none>".to_owned() } else { ports.join(",") };
     let external = match (spec["externalName"].as_str(), &spec["externalIPs"]) {
         (Some(name), _) if !name.is_empty() => name.to_owned(),

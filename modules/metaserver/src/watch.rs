@@ -3,7 +3,7 @@
 //! A watch outlives the cloud, edgehub and metamanager. When changes were missed it reads the store
 //! again and tells the difference to what it has told; it keeps two numbers for each object for that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
@@ -21,7 +21,6 @@ use crate::path::Target;
 use crate::selector::Selector;
 use crate::serve::Site;
 use crate::status::Refusal;
-use crate::store::Rows;
 
 /// How often a client that asked for it is told where it is.
 const BOOKMARKS: Duration = Duration::from_secs(60);
@@ -151,30 +150,26 @@ impl Watch {
     /// Reads the store and tells what of it is news to the client; nothing if it knows, as after a
     /// list of its own.
     async fn look(&mut self, silent: bool) -> Result<(), Ended> {
-        let before = std::mem::take(&mut self.told.objects);
         let mut after = String::new();
-        let mut unseen = before.clone();
-        self.told.objects = before;
+        let mut unseen: HashSet<u64> = self.told.objects.keys().copied().collect();
         loop {
             let page = match self.site.store.page(&self.of, &after).await {
                 Ok(page) => page,
                 Err(refusal) => return Err(self.fail(&refusal).await),
             };
-            let Rows { rows, more } = match page.rows() {
+            let rows = match page.rows() {
                 Ok(rows) => rows,
                 Err(refusal) => return Err(self.fail(&refusal).await),
             };
-            for (key, object) in &rows {
+            for (key, object) in &rows.rows {
                 unseen.remove(&self.told.hasher.hash_one(key.as_str()));
                 let wanted = self.wanted.selector.wants(object).then_some(*object);
                 if let Some(kind) = self.told.is(key, wanted).filter(|_| !silent) {
                     self.tell(kind, object).await?;
                 }
             }
-            match rows.into_iter().last() {
-                Some((last, _)) if more => after = last,
-                Some(_) | None => break,
-            }
+            let Some(last) = rows.rest() else { break };
+            after = last;
         }
         if unseen.is_empty() {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::or_none;
+use super::{list, or_none, word};
 
 /// Returns the cells of a pod.
 pub(super) fn cells(pod: &Value, age: &str) -> Value {
@@ -24,10 +24,6 @@ pub(super) fn cells(pod: &Value, age: &str) -> Value {
     ])
 }
 
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
 /// Returns the one word for how the pod is.
 fn reason(pod: &Value) -> String {
     let status = &pod["status"];
@@ -46,22 +42,22 @@ fn reason(pod: &Value) -> String {
             return trouble;
         }
     }
-    let word = |value: &Value| value.as_str().filter(|word| !word.is_empty()).map(str::to_owned);
-    word(&status["reason"]).or_else(|| word(&status["phase"])).unwrap_or_else(|| "Unknown".into())
+    let said = word(&status["reason"]).or_else(|| word(&status["phase"]));
+    said.unwrap_or("Unknown").to_owned()
 }
 
 /// Returns why a container does not run; nothing when it does.
 fn trouble(container: &Value) -> Option<String> {
     let state = &container["state"];
-    let word = |value: &Value| value.as_str().filter(|word| !word.is_empty()).map(str::to_owned);
     if let Some(reason) = word(&state["waiting"]["reason"]) {
-        return Some(reason);
+        return Some(reason.to_owned());
     }
     let ended = &state["terminated"];
     if ended.is_null() {
         return None;
     }
-    Some(word(&ended["reason"]).unwrap_or_else(|| match ended["signal"].as_u64() {
+    let said = word(&ended["reason"]).map(str::to_owned);
+    Some(said.unwrap_or_else(|| match ended["signal"].as_u64() {
         Some(signal) if signal > 0 => format!("Signal:{signal}"),
         _ => format!("ExitCode:{}", ended["exitCode"].as_i64().unwrap_or(0)),
     }))
