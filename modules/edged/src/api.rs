@@ -181,10 +181,7 @@ impl Site {
     /// Finds a pod; with a text for who does not find it.
     async fn pod(&self, namespace: &str, name: &str, none: &str) -> Result<Shown, Refusal> {
         let mut pods = self.pods().await?;
-        let is_meant = |Shown { pod, .. }: &Shown| {
-            pod.metadata.namespace == namespace && pod.metadata.name == name
-        };
-        pods.retain(is_meant);
+        pods.retain(|it| it.pod.metadata.is_named(namespace, name));
         // One that is made anew has its predecessor beside it for a while.
         pods.sort_by_key(|it| it.pod.metadata.deletion_timestamp.is_some());
         pods.into_iter().next().ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, none))

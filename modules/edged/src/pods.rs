@@ -190,8 +190,7 @@ impl Pods {
             order.send_if_modified(|order| {
                 let metadata = &order.pod.metadata;
                 let meant = order.local.is_none()
-                    && metadata.namespace == namespace
-                    && metadata.name == name
+                    && metadata.is_named(namespace, name)
                     && (uid.is_empty() || uid == metadata.uid);
                 meant && !std::mem::replace(&mut order.removed, true)
             });
@@ -225,8 +224,7 @@ impl Pods {
     /// Lets a pod go that is held back until somebody on the node says so.
     pub(crate) fn release(&mut self, namespace: &str, name: &str) {
         for (uid, order) in &self.orders {
-            let metadata = &order.borrow().pod.metadata;
-            if metadata.namespace != namespace || metadata.name != name {
+            if !order.borrow().pod.metadata.is_named(namespace, name) {
                 continue;
             }
             // The folder is the mark: it is still there when this process dies before it acts.
@@ -238,8 +236,7 @@ impl Pods {
         }
         for order in self.orders.values() {
             order.send_if_modified(|order| {
-                let metadata = &order.pod.metadata;
-                let meant = metadata.namespace == namespace && metadata.name == name;
+                let meant = order.pod.metadata.is_named(namespace, name);
                 order.nudges += u64::from(meant);
                 meant
             });

@@ -50,6 +50,13 @@ pub(crate) struct Metadata {
     pub(crate) deletion_grace_period_seconds: Option<i64>,
 }
 
+impl Metadata {
+    /// Tells whether the object has this name in this namespace.
+    pub(crate) fn is_named(&self, namespace: &str, name: &str) -> bool {
+        self.namespace == namespace && self.name == name
+    }
+}
+
 /// What was reported of the pod before, by whichever agent ran here.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -112,8 +112,7 @@ impl Pods {
     pub(super) fn drop_mirrors(&mut self) {
         let Some(statics) = &self.statics else { return };
         for ((namespace, name), (mirror, _)) in &self.mirrors {
-            let is_named =
-                |pod: &Pod| (&pod.metadata.namespace, &pod.metadata.name) == (namespace, name);
+            let is_named = |pod: &Pod| pod.metadata.is_named(namespace, name);
             let kept = statics.iter().any(|it| is_named(&it.pod))
                 || self.orders.values().any(|order| is_named(&order.borrow().pod));
             if kept || !self.dropped.insert(mirror.uid.clone()) {

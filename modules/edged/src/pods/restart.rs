@@ -19,8 +19,7 @@ impl Pods {
     pub(crate) fn restart(&self, namespace: &str, name: &str, delivery: Delivery) {
         let uid = self.orders.iter().find_map(|(uid, order)| {
             let order = order.borrow();
-            let metadata = &order.pod.metadata;
-            let is_it = metadata.namespace == namespace && metadata.name == name && !order.removed;
+            let is_it = order.pod.metadata.is_named(namespace, name) && !order.removed;
             is_it.then(|| uid.clone())
         });
         let Some(uid) = uid else {
