@@ -180,6 +180,18 @@ fn an_informer_has_everything_in_the_end_whatever_is_killed() -> Result<()> {
 }
 
 #[test]
+fn a_watch_that_begins_while_changes_are_under_way_misses_none() -> Result<()> {
+    let place = Place::new()?;
+    for number in 0..100 {
+        let mut informer = Informer::new(place.api, PODS);
+        let name = format!("p{number}");
+        place.cloud.apply(pod(&name, "x"))?;
+        informer.until(&name, |objects| objects.contains_key(&name))?;
+    }
+    Ok(())
+}
+
+#[test]
 fn what_is_changed_here_is_changed_in_the_cluster() -> Result<()> {
     let place = Place::new()?;
     let maps = "/api/v1/namespaces/default/configmaps";

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 use crate::accept::Form;
 use crate::body::{self, Body, Writer};
 use crate::desk::{Begun, News, Since};
-use crate::history::{Change, Fate};
+use crate::history::{Change, Fate, TooOld};
 use crate::list::Encoder;
 use crate::path::Target;
 use crate::selector::Selector;
@@ -24,6 +24,10 @@ use crate::status::Refusal;
 
 /// How often a client that asked for it is told where it is.
 const BOOKMARKS: Duration = Duration::from_secs(60);
+
+/// How long a change may be on its way here once it is in the store. A module that is slower than
+/// that has long been started again.
+const UNDER_WAY: Duration = Duration::from_secs(30);
 
 /// How long a watch lasts when its client does not say.
 const LASTS: Duration = Duration::from_secs(40 * 60);
@@ -67,6 +71,33 @@ impl Told {
             Some(_) => None,
         }
     }
+
+    /// Takes note of a change. Returns the type of the event that tells of it, if one does.
+    ///
+    /// `certain` is whether what was taken note of before has also been told. The store is ahead of
+    /// the changes that are on their way: what a watch that goes on from a list read there may be
+    /// news to its client still.
+    fn change(
+        &mut self,
+        change: &Change,
+        object: &RawValue,
+        selected: bool,
+        certain: bool,
+    ) -> Option<&'static str> {
+        let is_there = selected && change.fate != Fate::Went;
+        let known = self.is(&change.key, is_there.then_some(object));
+        known.or_else(|| if certain { None } else { event(change.fate, selected) })
+    }
+}
+
+/// Returns the type of the event that tells of a change to one who may know the object.
+const fn event(fate: Fate, selected: bool) -> Option<&'static str> {
+    match (fate, selected) {
+        (Fate::Came, true) => Some("ADDED"),
+        (Fate::Changed, true) => Some("MODIFIED"),
+        (Fate::Went, true) | (Fate::Changed, false) => Some("DELETED"),
+        (Fate::Came | Fate::Went, false) => None,
+    }
 }
 
 /// A watch at work.
@@ -77,6 +108,8 @@ struct Watch {
     encoder: Encoder,
     told: Told,
     place: u64,
+    /// From when on what is known of the objects has also been told.
+    certain: Instant,
     writer: Writer,
     /// The cloud's share in it, where it has one.
     _in_cloud: Option<crate::cloud::Watching>,
@@ -106,7 +139,9 @@ pub(crate) async fn begin(site: &Site, wanted: Wanted) -> Result<Response<Body>,
     let (writer, reply) = body::streamed();
     let (site, place) = (site.clone(), begun.place);
     let told = Told::default();
-    let watch = Watch { site, of, wanted, encoder, told, place, writer, _in_cloud: in_cloud };
+    let certain = Instant::now() + wanted.since.map_or(Duration::ZERO, |_| UNDER_WAY);
+    let watch =
+        Watch { site, of, wanted, encoder, told, place, certain, writer, _in_cloud: in_cloud };
     tokio::spawn(async move {
         // How it ends is known to the client alone.
         let _ended = watch.run(begun).await;
@@ -133,10 +168,7 @@ impl Watch {
             tokio::select! {
                 next = news.recv() => match next {
                     Some(News::Change(change, place)) => self.on_change(&change, place).await?,
-                    Some(News::Lost(place)) => {
-                        self.place = place;
-                        self.look(false).await?;
-                    }
+                    Some(News::Lost(place)) => self.on_lost(place).await?,
                     // It was too slow; it can go on where it was.
                     None => return Ok(()),
                 },
@@ -175,29 +207,37 @@ impl Watch {
             return Ok(());
         }
         // Something went that nobody has the name of: the client has to list again.
-        Err(self.fail(&crate::history::TooOld.into()).await)
+        Err(self.fail(&TooOld.into()).await)
     }
 
     /// Tells of a change that happened between the client's list and now.
     async fn catch_up(&mut self, change: &Change) -> Result<(), Ended> {
         let Ok(object) = serde_json::from_slice::<&RawValue>(&change.value) else { return Ok(()) };
-        let kind = match (change.fate, self.wanted.selector.wants(object)) {
-            (Fate::Came, true) => "ADDED",
-            (Fate::Changed, true) => "MODIFIED",
-            (Fate::Went, true) | (Fate::Changed, false) => "DELETED",
-            (Fate::Came | Fate::Went, false) => return Ok(()),
-        };
-        self.tell(kind, object).await
+        match event(change.fate, self.wanted.selector.wants(object)) {
+            Some(kind) => self.tell(kind, object).await,
+            None => Ok(()),
+        }
     }
 
     async fn on_change(&mut self, change: &Change, place: u64) -> Result<(), Ended> {
         self.place = place;
         let Ok(object) = serde_json::from_slice::<&RawValue>(&change.value) else { return Ok(()) };
-        let is_there = change.fate != Fate::Went && self.wanted.selector.wants(object);
-        match self.told.is(&change.key, is_there.then_some(object)) {
+        let selected = self.wanted.selector.wants(object);
+        let certain = Instant::now() >= self.certain;
+        match self.told.change(change, object, selected, certain) {
             Some(kind) => self.tell(kind, object).await,
             None => Ok(()),
         }
+    }
+
+    /// Changes were missed: the difference to what has been told is told.
+    async fn on_lost(&mut self, place: u64) -> Result<(), Ended> {
+        if Instant::now() < self.certain {
+            // Nobody knows what that is: the client has to list again.
+            return Err(self.fail(&TooOld.into()).await);
+        }
+        self.place = place;
+        self.look(false).await
     }
 
     async fn tell(&mut self, kind: &str, object: &RawValue) -> Result<(), Ended> {
@@ -246,5 +286,20 @@ mod tests {
         assert_eq!(told.is("b", None), None, "nobody was told of it");
         assert_eq!(told.is("a", None), Some("DELETED"));
         assert_eq!(told.is("a", Some(raw("2"))), Some("ADDED"));
+    }
+
+    #[test]
+    fn what_the_store_had_before_it_was_told_is_told_to_one_who_listed_earlier() {
+        let change = |fate| Change { key: "a".into(), fate, value: "1".into() };
+        let object: &RawValue = serde_json::from_str("1").unwrap();
+        let mut told = Told::default();
+        told.is("a", Some(object));
+        assert_eq!(told.change(&change(Fate::Came), object, true, false), Some("ADDED"));
+        assert_eq!(told.change(&change(Fate::Came), object, true, true), None, "it was told");
+        let mut told = Told::default();
+        assert_eq!(told.change(&change(Fate::Went), object, true, false), Some("DELETED"));
+        assert_eq!(told.change(&change(Fate::Changed), object, false, false), Some("DELETED"));
+        assert_eq!(told.change(&change(Fate::Changed), object, false, true), None);
+        assert_eq!(told.change(&change(Fate::Came), object, false, false), None);
     }
 }
