@@ -1,5 +1,6 @@
 //! Services and their endpoints as the mesh sees them, read from Kubernetes' objects. No IO.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,6 +9,12 @@ use std::time::Duration;
 pub(crate) struct Name {
     pub(crate) namespace: Box<str>,
     pub(crate) name: Box<str>,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }
 
 /// What carries a port's traffic.
