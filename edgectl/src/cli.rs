@@ -68,8 +68,8 @@ pub(crate) enum Command {
 
     /// Stop modules and start them again at once
     ///
-    /// The other modules keep running. Messages that were not settled are sent again. Waits until
-    /// the modules run again, and says nothing when they do.
+    /// The other modules keep running. Messages that were not settled are sent again. 'all' leaves
+    /// those that somebody stopped. Waits until the modules run again, and says nothing when they do.
     Restart(OrderArguments),
 
     /// Read the configuration again and run the installed program file, without ending a module

@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Starts modules and waits until they run.
 pub(crate) fn start(arguments: &OrderArguments, client: &Client) -> Result<(), Failure> {
-    let (modules, _) = chosen(arguments, client)?;
+    let (modules, _) = chosen(arguments, client, &[])?;
     client.order(&Request::Start { modules: modules.iter().collect() })?;
     settle(arguments, client, modules, ModuleState::Running, |module| {
         module.state == ModuleState::Running
@@ -26,16 +26,17 @@ pub(crate) fn start(arguments: &OrderArguments, client: &Client) -> Result<(), F
 
 /// Stops modules and waits until their processes are gone.
 pub(crate) fn stop(arguments: &OrderArguments, client: &Client) -> Result<(), Failure> {
-    let (modules, _) = chosen(arguments, client)?;
+    let (modules, _) = chosen(arguments, client, &[])?;
     client.order(&Request::Stop { modules: modules.iter().collect() })?;
     settle(arguments, client, modules, ModuleState::Stopped, |module| {
         module.state == ModuleState::Stopped && module.pid.is_none()
     })
 }
 
-/// Restarts modules and waits until new processes run.
+/// Restarts modules and waits until new processes run. Of all, those stay stopped that somebody
+/// stopped.
 pub(crate) fn restart(arguments: &OrderArguments, client: &Client) -> Result<(), Failure> {
-    let (modules, before) = chosen(arguments, client)?;
+    let (modules, before) = chosen(arguments, client, &[ModuleState::Stopped])?;
     client.order(&Request::Restart { modules: modules.iter().collect() })?;
     let life = |module: &ModuleStatus| (module.pid, module.since);
     settle(arguments, client, modules, ModuleState::Running, |module| {
@@ -69,11 +70,18 @@ pub(crate) fn fault(arguments: &FaultArguments, client: &Client) -> Result<(), F
     client.order(&Request::Fault { module, fault: arguments.fault })
 }
 
-/// Returns the modules that the order is for, and the state before it.
-fn chosen(arguments: &OrderArguments, client: &Client) -> Result<(ModuleSet, Status), Failure> {
+/// Returns the modules that the order is for, and the state before it. Of all, those are not meant
+/// that are in one of the states `left`, nor those that the configuration does not want.
+fn chosen(
+    arguments: &OrderArguments,
+    client: &Client,
+    left: &[ModuleState],
+) -> Result<(ModuleSet, Status), Failure> {
     let choice = cli::choice(&arguments.modules)?;
     let before = client.status()?;
-    let wanted = |module: &&ModuleStatus| module.state != ModuleState::Disabled;
+    let wanted = |module: &&ModuleStatus| {
+        module.state != ModuleState::Disabled && !left.contains(&module.state)
+    };
     let modules = match choice {
         Choice::These(modules) => modules,
         Choice::All => before.modules.iter().filter(wanted).map(|module| module.name).collect(),

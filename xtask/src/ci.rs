@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{Usage, budget, install};
+use crate::{Usage, budget, dist, install};
 
 /// What a step has to say in the summary beside its time; mostly nothing.
 pub(crate) type Note = Option<String>;
@@ -17,7 +17,7 @@ struct Step {
     run: fn(&Workspace) -> Result<Note>,
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step { name: "install", about: "programs that the steps need", run: install::all },
     Step { name: "fmt", about: "one style", run: fmt },
     Step { name: "clippy", about: "lints, every warning an error", run: clippy },
@@ -33,6 +33,7 @@ const STEPS: [Step; 12] = [
     Step { name: "fuzz", about: "every decoder against mutated seeds", run: fuzz },
     Step { name: "units", about: "systemd's own opinion of the units", run: units },
     Step { name: "budgets", about: "sizes of the shipped programs", run: budgets },
+    Step { name: "packages", about: "deb and rpm: made, checked, tried", run: packages },
     Step { name: "chaos", about: "modules killed at random under load", run: chaos },
 ];
 
@@ -181,6 +182,10 @@ fn units(workspace: &Workspace) -> Result<Note> {
 
 fn budgets(workspace: &Workspace) -> Result<Note> {
     budget::check(&workspace.release()).map(Some)
+}
+
+fn packages(workspace: &Workspace) -> Result<Note> {
+    dist::check(workspace, &workspace.release()).map(Some)
 }
 
 fn chaos(workspace: &Workspace) -> Result<Note> {

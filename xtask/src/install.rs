@@ -15,7 +15,7 @@ struct Tool {
 }
 
 /// What the steps need of Debian. Whoever adds a step that needs more adds a line here.
-const TOOLS: [Tool; 10] = [
+const TOOLS: [Tool; 16] = [
     // cargo-deny clones the advisory database with it
     Tool { program: "git", package: "git" },
     // SQLite and the cryptography are built with it
@@ -31,6 +31,13 @@ const TOOLS: [Tool; 10] = [
     Tool { program: "mosquitto_pub", package: "mosquitto-clients" },
     // the local Kubernetes API is asked with it
     Tool { program: "kubectl", package: "kubernetes-client" },
+    // packages are made, checked and tried with these
+    Tool { program: "dpkg-shlibdeps", package: "dpkg-dev" },
+    Tool { program: "objdump", package: "binutils" },
+    Tool { program: "rpmbuild", package: "rpm" },
+    Tool { program: "lintian", package: "lintian" },
+    Tool { program: "rpmlint", package: "rpmlint" },
+    Tool { program: "/usr/sbin/debootstrap", package: "debootstrap" },
 ];
 
 /// Installs whatever is missing: Debian packages where `CI=true`, cargo-deny always.

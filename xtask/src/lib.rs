@@ -4,6 +4,7 @@
 mod budget;
 mod ci;
 mod demo;
+mod dist;
 mod install;
 mod screen;
 mod workspace;
@@ -27,7 +28,7 @@ cargo xtask: the project's own commands
       Runs everything that must hold before a change goes in, or only the steps named. Stops at
       the first failure. Debian packages that are missing are installed as root with --install,
       or where CI=true. Without a step: all of them, in this order:
-      install, fmt, clippy, build, test, quic, doc, deny, fuzz, units, budgets, chaos
+      install, fmt, clippy, build, test, quic, doc, deny, fuzz, units, budgets, packages, chaos
   cargo xtask bench [ARGUMENT...]
       Measures round trips, throughput, recovery, memory, the cloud link, the store and pods.
   cargo xtask chaos [--seconds N] [--seed S] [--pods N | --devices]
@@ -35,6 +36,9 @@ cargo xtask: the project's own commands
       every second while so many pods come and go; fails if one is restarted or something leaks.
       With --devices it kills what devices and MQTT pass through, mosquitto and a mapper among it,
       while the cloud comes and goes; fails if something acknowledged does not reach the cloud.
+  cargo xtask dist [--bin-dir DIR] [--out DIR] [--revision N]
+      Makes a deb, an rpm and a bill of materials of the shipped programs in target/dist. With
+      --bin-dir of the programs in a folder, which are not built then.
 
 Exit code: 0 done, 1 failed, 2 usage.";
 
@@ -76,14 +80,16 @@ fn dispatch(screen: &Screen, arguments: &[String]) -> Result<()> {
     match command.as_str() {
         // The programs of these two explain their own arguments.
         "bench" | "chaos" => workspace.run_tests_program(command, rest),
-        "ci" | "demo" if rest.iter().any(help) => {
+        "ci" | "demo" | "dist" if rest.iter().any(help) => {
             screen.line(HELP);
             Ok(())
         }
         "ci" => ci::run(&workspace, rest),
         "demo" => demo::run(&workspace, rest),
+        "dist" => dist::run(&workspace, rest),
         other => {
-            bail!(Usage(format!("unknown command '{other}', expected ci, demo, bench or chaos")))
+            let known = "ci, demo, dist, bench or chaos";
+            bail!(Usage(format!("unknown command '{other}', expected {known}")))
         }
     }
 }

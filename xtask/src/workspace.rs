@@ -79,7 +79,7 @@ impl Workspace {
 }
 
 /// Writes a command as one would type it, without the settings that only change its colours.
-fn command_line(command: &Command) -> String {
+pub(crate) fn command_line(command: &Command) -> String {
     let shown = |text: &OsStr| {
         let text = text.to_string_lossy();
         if text.contains(' ') { format!("'{text}'") } else { text.into_owned() }

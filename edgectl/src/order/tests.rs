@@ -55,6 +55,16 @@ fn all_means_every_module_that_is_wanted() {
 }
 
 #[test]
+fn a_restart_of_all_leaves_what_somebody_stopped() {
+    let folder = tempdir().unwrap();
+    let served = supervisor(folder.path(), [edged(ModuleState::Stopped, None), done()]);
+    let arguments = OrderArguments { no_wait: true, ..arguments(&["all"], 20) };
+    restart(&arguments, &Client::new(folder.path())).unwrap();
+    let modules = vec![Module::Edgehub, Module::Eventbus];
+    assert_eq!(served.join().unwrap()[1], Request::Restart { modules });
+}
+
+#[test]
 fn what_is_not_reached_in_time_is_told_with_the_reason() {
     let exit =
         |reason: &str| LastExit { reason: reason.into(), at: 0, pid: 1, last_lines: Vec::new() };
