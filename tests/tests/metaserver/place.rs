@@ -260,6 +260,7 @@ impl Informer {
                 items.iter().filter_map(|item| Some((name(item)?, item.clone()))).collect();
             self.version = version(&list)?;
             self.lists += 1;
+            return Ok(());
         }
         if self.watch.is_none() {
             let query = "watch=true&allowWatchBookmarks=true&resourceVersion";
