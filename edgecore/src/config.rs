@@ -5,6 +5,7 @@
 
 mod defaults;
 mod edgecore_yaml;
+mod mesh;
 mod reader;
 mod spent_token;
 mod supervisor_yaml;
@@ -129,12 +130,13 @@ fn load(path: &Path, findings: &mut Findings) -> Option<Value> {
     }
 }
 
-/// Returns what a module is told, with its users of the other file.
-fn section(node: &Node, module: Module, mqtt_users: Option<&Value>) -> Value {
+/// Returns what a module is told, with what the other file says to it alone.
+fn section(node: &Node, settings: &Settings, module: Module) -> Value {
     let mut section = node.section(module);
-    if let (Value::Object(section), Some(users)) = (&mut section, mqtt_users) {
-        section.insert("mqttUsers".to_owned(), users.clone());
+    if let Value::Object(section) = &mut section {
+        section.extend(settings.modules[module.index()].own.clone());
     }
+    mesh::adapt(node, settings, module, &mut section);
     section
 }
 
@@ -146,7 +148,7 @@ fn assemble(node: &Node, settings: &Settings, findings: &mut Findings) -> Config
         let own = &settings.modules[module.index()];
         let ModuleSettings { limits, seccomp, landlock, log_level, queue, .. } = own;
         ModuleConfig {
-            enabled: own.enabled.unwrap_or(node.enabled.contains(module)),
+            enabled: mesh::runs(node, settings, module),
             user: users[module.index()],
             memory_max: limits.memory_max,
             memory_high: limits.memory_high,
@@ -159,7 +161,7 @@ fn assemble(node: &Node, settings: &Settings, findings: &mut Findings) -> Config
             readable: node.readable(module),
             log_level: log_level.unwrap_or(settings.log_level),
             queue: queue.unwrap_or(settings.queue),
-            config: section(node, module, own.mqtt_users.as_ref()).to_string().into(),
+            config: section(node, settings, module).to_string().into(),
         }
     });
     Config {

@@ -235,6 +235,11 @@ impl Node {
         }
     }
 
+    /// Returns what the names of services end with.
+    pub(super) fn cluster_domain(&self) -> &str {
+        text(&self.tree, "/modules/edged/tailoredKubeletConfig/clusterDomain")
+    }
+
     /// Returns where the database is.
     pub(super) fn database(&self) -> &str {
         text(&self.tree, "/database/dataSource")

@@ -3,9 +3,10 @@
 
 use ipc_proto::Module;
 use ipc_proto::lifeline::{LogLevel, QueueBounds};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use supervisor::child::{Policy, Restart};
 
+use super::mesh;
 use super::reader::{Place, Reader};
 
 /// The longest duration that may be configured, in milliseconds: a day.
@@ -50,8 +51,8 @@ pub(super) struct ModuleSettings {
     pub(super) landlock: Option<bool>,
     pub(super) log_level: Option<LogLevel>,
     pub(super) queue: Option<QueueBounds>,
-    /// Users of the internal MQTT broker, whose shape eventbus checks.
-    pub(super) mqtt_users: Option<Value>,
+    /// What it is told beside its sections of the other file.
+    pub(super) own: Map<String, Value>,
 }
 
 /// Bounds on what a module may take of the machine.
@@ -164,7 +165,7 @@ fn module_settings(
     value: Option<&Value>,
     reader: &mut Reader<'_>,
 ) -> ModuleSettings {
-    const KNOWN: [&str; 12] = [
+    const KNOWN: [&str; 11] = [
         "enabled",
         "user",
         "memoryMax",
@@ -176,11 +177,10 @@ fn module_settings(
         "landlock",
         "logLevel",
         "queue",
-        "mqttUsers",
     ];
-    // The last one is eventbus's alone.
-    let known = if module == Module::Eventbus { &KNOWN } else { &KNOWN[..KNOWN.len() - 1] };
-    let Some(table) = reader.table(place, value, known) else { return ModuleSettings::default() };
+    let own = own_key(module);
+    let known: Vec<_> = KNOWN.into_iter().chain(own).collect();
+    let Some(table) = reader.table(place, value, &known) else { return ModuleSettings::default() };
     let at = |key: &str| (place.key(key), table.get(key));
     let mut memory = |key: &str| {
         let (place, value) = at(key);
@@ -211,7 +211,29 @@ fn module_settings(
         user: user(&place.key("user"), table.get("user"), reader),
         log_level: reader.word(&place.key("logLevel"), table.get("logLevel"), LEVELS),
         queue: queue(&place.key("queue"), table.get("queue"), reader),
-        mqtt_users: mqtt_users(&place.key("mqttUsers"), table.get("mqttUsers"), reader),
+        own: own
+            .and_then(|key| {
+                let read = if module == Module::Eventbus { mqtt_users } else { mesh::dns };
+                Some((key.to_owned(), read(&place.key(key), table.get(key), reader)?))
+            })
+            .into_iter()
+            .collect(),
+    }
+}
+
+/// Returns the key that a module has for itself.
+const fn own_key(module: Module) -> Option<&'static str> {
+    match module {
+        Module::Eventbus => Some("mqttUsers"),
+        Module::Edgemesh => Some("dns"),
+        Module::Metamanager
+        | Module::Devicetwin
+        | Module::Edgehub
+        | Module::Edged
+        | Module::Servicebus
+        | Module::Taskmanager
+        | Module::Metaserver
+        | Module::Edgestream => None,
     }
 }
 

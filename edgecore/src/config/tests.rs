@@ -196,3 +196,55 @@ fn mqtt_users_are_eventbuss_alone_and_passwords_are_not_repeated() {
     }
     assert!(!found.contains("7321"), "{found}");
 }
+
+fn told(config: &Config, module: Module) -> serde_json::Value {
+    serde_json::from_str(&config.of(module).config).unwrap()
+}
+
+#[test]
+fn the_mesh_brings_its_names_to_pods_and_metaserver_to_learn_of_services() {
+    let (config, findings) = convert(NODE, "modules: {edgemesh: {enabled: true}}");
+    assert_eq!(findings.errors, [""; 0]);
+    let config = config.unwrap();
+    assert!(config.enabled().contains(Module::Metaserver));
+    let mesh = told(&config, Module::Edgemesh);
+    assert_eq!(
+        (&mesh["dns"]["listen"], &mesh["clusterDomain"]),
+        (&"169.254.96.16:53".into(), &"cluster.local".into())
+    );
+    let servers = &told(&config, Module::Edged)["edged"]["tailoredKubeletConfig"]["clusterDNS"];
+    assert_eq!(*servers, serde_json::json!(["169.254.96.16"]));
+    let api = told(&config, Module::Metaserver);
+    assert_eq!((&api["serves"], &api["mesh"]), (&false.into(), &true.into()));
+
+    // What the operator says stands.
+    let node = NODE.replace(
+        "{hostnameOverride: edge1}",
+        "{hostnameOverride: edge1, tailoredKubeletConfig: {clusterDNS: [10.96.0.10]}}",
+    );
+    let own = "modules: {metaserver: {enabled: false}, edgemesh: {enabled: true, dns: \
+               {listen: \"[fd00::53]:5353\", upstreams: [192.0.2.1, \"[fd00::1]:54\"]}}}";
+    let (config, findings) = convert(&node, own);
+    assert_eq!(findings.errors, [""; 0]);
+    let config = config.unwrap();
+    assert!(!config.enabled().contains(Module::Metaserver));
+    let dns = serde_json::json!(
+        {"listen": "[fd00::53]:5353", "upstreams": ["192.0.2.1:53", "[fd00::1]:54"]});
+    assert_eq!(told(&config, Module::Edgemesh)["dns"], dns);
+    let servers = &told(&config, Module::Edged)["edged"]["tailoredKubeletConfig"]["clusterDNS"];
+    assert_eq!(*servers, serde_json::json!(["10.96.0.10"]));
+
+    let found = errors(
+        NODE,
+        "modules: {edged: {dns: {}}, edgemesh: {dns: {listen: 10.0.0.1, upstreams: [], tls: 1}}}",
+    )
+    .join("\n");
+    for expected in [
+        "modules.edged.dns is unknown",
+        "modules.edgemesh.dns.listen is \"10.0.0.1\", expected an address and a port",
+        "modules.edgemesh.dns.upstreams is [], expected a list of addresses",
+        "modules.edgemesh.dns.tls is unknown, expected one of listen, upstreams",
+    ] {
+        assert!(found.contains(expected), "missing: {expected}\nfound:\n{found}");
+    }
+}

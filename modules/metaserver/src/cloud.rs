@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, watch as state};
 
 use crate::path::Target;
 use crate::status::Refusal;
-use crate::watch::Wanted;
 pub(crate) use watches::Watching;
 
 mod watches;
@@ -133,10 +132,23 @@ impl Cloud {
         self.apply(Ask { key: path.to_owned(), verb: "get", option, ..Ask::default() }).await
     }
 
+    /// Has the cloud tell of all that the mesh lives on.
+    pub(crate) fn watch_for_mesh(&self) -> [Watching; 2] {
+        [("", "services"), ("discovery.k8s.io", "endpointslices")].map(|(group, plural)| {
+            let target = Target {
+                group: group.to_owned(),
+                version: "v1".to_owned(),
+                plural: plural.to_owned(),
+                ..Target::default()
+            };
+            self.watch(&target, "", "")
+        })
+    }
+
     /// Has the cloud tell of changes for as long as what is returned stands.
-    pub(crate) fn watch(&self, wanted: &Wanted) -> Watching {
-        let key = wanted.target.application_key();
-        let option = Some(options(&wanted.labels, &wanted.fields));
+    pub(crate) fn watch(&self, target: &Target, labels: &str, fields: &str) -> Watching {
+        let key = target.application_key();
+        let option = Some(options(labels, fields));
         let application = self.application(&Ask { key, verb: "watch", option, ..Ask::default() });
         Watching::begin(application, self.notes.clone())
     }

@@ -15,6 +15,14 @@ pub(crate) struct Sections {
     meta_manager: Option<MetaManager>,
     #[serde(default)]
     feature_gates: Option<BTreeMap<String, bool>>,
+    #[serde(default = "yes")]
+    serves: bool,
+    #[serde(default)]
+    mesh: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -42,6 +50,10 @@ pub(crate) struct Config {
     pub(crate) node: String,
     /// Where the API is served.
     pub(crate) server: SocketAddr,
+    /// Whether it is served at all; the mesh needs the way to the cloud alone.
+    pub(crate) serves: bool,
+    /// Whether the mesh has to be told of services.
+    pub(crate) mesh: bool,
     /// Whether clients have to say who they are.
     pub(crate) authorize: bool,
 }
@@ -62,7 +74,8 @@ impl Sections {
         });
         let gates = self.feature_gates.unwrap_or_default();
         let authorize = gates.get("requireAuthorization").copied().unwrap_or(false);
-        Ok(check.done(Config { node: self.node, server: address, authorize })?)
+        let Self { node, serves, mesh, .. } = self;
+        Ok(check.done(Config { node, server: address, serves, mesh, authorize })?)
     }
 }
 

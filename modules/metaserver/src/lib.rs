@@ -55,7 +55,11 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let (link, linked) = state::channel(false);
     let (shown, mut standings) = state::channel(Vec::new());
     let site = Site::new(&config, context.peers(), orders, linked);
-    tokio::spawn(door::open(config, site, shown));
+    // Held until the end.
+    let _of_mesh = config.mesh.then(|| site.cloud.watch_for_mesh());
+    if config.serves {
+        tokio::spawn(door::open(config, site, shown));
+    }
     let mut desk = Desk::new(module_runtime::unix_millis().unsigned_abs());
     loop {
         tokio::select! {

@@ -129,7 +129,8 @@ fn error(refusal: &Refusal) -> String {
 /// When the process is ending.
 pub(crate) async fn begin(site: &Site, wanted: Wanted) -> Result<Response<Body>, Refusal> {
     let of = wanted.target.key();
-    let in_cloud = (!wanted.target.is_held()).then(|| site.cloud.watch(&wanted));
+    let Wanted { target, labels, fields, .. } = &wanted;
+    let in_cloud = (!target.is_held()).then(|| site.cloud.watch(target, labels, fields));
     let begun = match site.watch(&of, wanted.since.unwrap_or(Since::Now)).await? {
         Ok(begun) => begun,
         // As the API server does: some clients look for this in an event alone.

@@ -98,6 +98,8 @@ impl Setup {
             Module::ALL.map(|module| (module.name().to_owned(), json!({"enabled": true})));
         let mut supervisor =
             json!({"faults": true, "modules": Value::Object(modules.into_iter().collect())});
+        let names = format!("127.0.0.1:{}", free_port()?);
+        supervisor["modules"]["edgemesh"]["dns"] = json!({"listen": names});
         let store = folder.path().join("store");
         fs::create_dir(&store)?;
         if is_root() {
