@@ -15,7 +15,7 @@ struct Tool {
 }
 
 /// What the steps need of Debian. Whoever adds a step that needs more adds a line here.
-const TOOLS: [Tool; 16] = [
+const TOOLS: [Tool; 17] = [
     // cargo-deny clones the advisory database with it
     Tool { program: "git", package: "git" },
     // SQLite and the cryptography are built with it
@@ -31,6 +31,8 @@ const TOOLS: [Tool; 16] = [
     Tool { program: "mosquitto_pub", package: "mosquitto-clients" },
     // the local Kubernetes API is asked with it
     Tool { program: "kubectl", package: "kubernetes-client" },
+    // the mesh's names are asked for with it
+    Tool { program: "dig", package: "bind9-dnsutils" },
     // packages are made, checked and tried with these
     Tool { program: "dpkg-shlibdeps", package: "dpkg-dev" },
     Tool { program: "objdump", package: "binutils" },

@@ -1,24 +1,34 @@
 //! The service mesh: lets pods of this and other nodes find and reach each other's services.
 //!
 //! [`discovery`] learns from the store which services there are and where they are served, with or
-//! without the cloud; [`services`] hands that to those who act on it.
+//! without the cloud; [`services`] hands that to those who act on it: [`dns`] answers names.
 
+mod config;
 mod discovery;
+mod dns;
 mod model;
 mod services;
 
+use std::time::{Duration, Instant};
+
 use ipc_proto::Module;
-use module_runtime::{Context, Delivery, Event};
+use module_runtime::{Alarm, Context, Delivery, Event};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use discovery::Discovery;
 use services::Publisher;
 
+/// How long after a change the status is told: changes come in crowds.
+const SOON: Duration = Duration::from_secs(1);
+
 /// What `edgectl status` shows.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Report {
     /// How many services are known; nothing before the store has told.
     services: Option<usize>,
+    /// Where names are answered, or why they are not.
+    names: dns::Standing,
 }
 
 /// Runs the module until it is asked to drain.
@@ -26,18 +36,28 @@ struct Report {
 /// # Errors
 /// When the configuration is wrong.
 pub async fn run(mut context: Context) -> anyhow::Result<()> {
+    let config = context.config::<config::Sections>()?.check()?;
     let mut discovery = Discovery::default();
     let (publisher, services) = services::table();
+    let (shown, mut names) = watch::channel(dns::Standing::default());
+    tokio::spawn(dns::open(config.dns, services.clone(), shown));
+    let mut told = Alarm::default();
     loop {
-        match context.next().await {
-            Event::Message(delivery) => {
-                take(&mut discovery, &publisher, delivery);
+        tokio::select! {
+            event = context.next() => match event {
+                Event::Message(delivery) => {
+                    take(&mut discovery, &publisher, delivery);
+                    told.set(Some(Instant::now() + SOON));
+                }
+                // The store tells of itself what there is.
+                Event::PeerUp(_) | Event::PeerDown(_) => {}
+                Event::Drain => return Ok(()),
+            },
+            Ok(()) = names.changed() => told.set(Some(Instant::now())),
+            () = told.ring() => {
                 let services = services.now().map(|table| table.len());
-                context.report(&Report { services })?;
+                context.report(&Report { services, names: names.borrow_and_update().clone() })?;
             }
-            // The store tells of itself what there is.
-            Event::PeerUp(_) | Event::PeerDown(_) => {}
-            Event::Drain => return Ok(()),
         }
     }
 }
