@@ -60,6 +60,10 @@ pub(crate) enum Command {
     Supervise(Options),
     /// Read the configuration for the supervisor.
     Convert { config: PathBuf, supervisor_config: PathBuf, forget_token: bool },
+    /// Print what the configuration comes to, and the defaults, for `edgectl config`.
+    Effective { config: PathBuf },
+    /// Look whether the cloud is the one that the token is of, for `edgectl join`.
+    CheckCloud { config: PathBuf },
     /// Print the devices that the database has, for `edgectl device`.
     Devices { config: PathBuf },
     /// Print this and end.
@@ -77,6 +81,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
     let mut supervisor_config = PathBuf::from(SUPERVISOR_CONFIG);
     let mut runtime_dir = PathBuf::from(RUNTIME_DIR);
     let (mut resume, mut forget_token) = (false, false);
+    let (mut effective, mut check_cloud) = (false, false);
     let mut remarks = Vec::new();
     let mut words = words.into_iter().peekable();
     let convert = words.next_if(|word| word == "config").is_some();
@@ -93,6 +98,8 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
             "runtime-dir" if !convert && !devices => runtime_dir = value()?,
             "resume" if !convert && !devices => resume = true,
             "forget-token" if convert => forget_token = true,
+            "effective" if convert => effective = true,
+            "check-cloud" if convert => check_cloud = true,
             "defaultconfig" => return Ok((Command::Print(defaults_text()), remarks)),
             "minconfig" => return Ok((Command::Print(minimal_text()), remarks)),
             "version" => return Ok((Command::Print(version()), remarks)),
@@ -110,7 +117,11 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
             },
         }
     }
-    let command = if convert {
+    let command = if effective {
+        Command::Effective { config }
+    } else if check_cloud {
+        Command::CheckCloud { config }
+    } else if convert {
         Command::Convert { config, supervisor_config, forget_token }
     } else if devices {
         Command::Devices { config }

@@ -90,15 +90,34 @@ fn read(
 /// # Errors
 /// With all that is wrong with the file.
 pub(crate) fn database(edgecore: &Path) -> Result<PathBuf, String> {
+    Ok(checked(edgecore)?.database().into())
+}
+
+/// Returns what the file comes to with KubeEdge's defaults, and the defaults beside it.
+///
+/// # Errors
+/// With all that is wrong with the file.
+pub(crate) fn effective(edgecore: &Path) -> Result<Value, String> {
+    let node = checked(edgecore)?;
+    Ok(serde_json::json!({ "effective": node.tree(), "defaults": defaults::tree() }))
+}
+
+/// Returns what the file tells a module.
+///
+/// # Errors
+/// With all that is wrong with the file.
+pub(crate) fn section(edgecore: &Path, module: Module) -> Result<Value, String> {
+    Ok(checked(edgecore)?.section(module))
+}
+
+/// Reads KubeEdge's file alone.
+fn checked(edgecore: &Path) -> Result<Node, String> {
     let mut findings = Findings::default();
     let node = load(edgecore, &mut findings).map(|file| {
         let name = edgecore.display().to_string();
         edgecore_yaml::read(file, &mut Reader::new(&name, &mut findings))
     });
-    match node.filter(|_| findings.errors.is_empty()) {
-        Some(node) => Ok(node.database().into()),
-        None => Err(findings.errors.join("; ")),
-    }
+    node.filter(|_| findings.errors.is_empty()).ok_or_else(|| findings.errors.join("; "))
 }
 
 /// Reads one YAML file as a tree.
@@ -131,7 +150,7 @@ fn load(path: &Path, findings: &mut Findings) -> Option<Value> {
 }
 
 /// Returns what a module is told, with what the other file says to it alone.
-fn section(node: &Node, settings: &Settings, module: Module) -> Value {
+fn told(node: &Node, settings: &Settings, module: Module) -> Value {
     let mut section = node.section(module);
     if let Value::Object(section) = &mut section {
         section.extend(settings.modules[module.index()].own.clone());
@@ -161,7 +180,7 @@ fn assemble(node: &Node, settings: &Settings, findings: &mut Findings) -> Config
             readable: node.readable(module),
             log_level: log_level.unwrap_or(settings.log_level),
             queue: queue.unwrap_or(settings.queue),
-            config: section(node, settings, module).to_string().into(),
+            config: told(node, settings, module).to_string().into(),
         }
     });
     Config {

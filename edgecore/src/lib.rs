@@ -48,6 +48,10 @@ fn run(command: Command) -> ExitCode {
         Command::Convert { config, supervisor_config, forget_token } => {
             config::convert(&config, &supervisor_config, forget_token)
         }
+        Command::Effective { config } => {
+            print_line(config::effective(&config).map(|it| it.to_string().into_bytes()))
+        }
+        Command::CheckCloud { config } => print_line(check_cloud(&config).map(|()| Vec::new())),
         Command::Devices { config } => print_devices(&config),
         Command::Print(text) => match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -62,9 +66,22 @@ fn print_devices(config: &Path) -> ExitCode {
         let read = metamanager::store::read_devices(&path);
         read.map_err(|trouble| format!("cannot read {}: {trouble}", path.display()))
     });
-    let printed = read.and_then(|[rows, objects]| {
-        let parts: [&[u8]; 5] = [b"{\"rows\":", &rows, b",\"objects\":", &objects, b"}\n"];
-        let printed = std::io::stdout().write_all(&parts.concat());
+    print_line(read.map(|[rows, objects]| {
+        let parts: [&[u8]; 5] = [b"{\"rows\":", &rows, b",\"objects\":", &objects, b"}"];
+        parts.concat()
+    }))
+}
+
+/// Looks whether the cloud that the file names is the one that its token is of.
+fn check_cloud(config: &Path) -> Result<(), String> {
+    edgehub::check_cloud(config::section(config, Module::Edgehub)?)
+}
+
+/// Prints what was found, or says why there is nothing.
+fn print_line(found: Result<Vec<u8>, String>) -> ExitCode {
+    let printed = found.and_then(|mut line| {
+        line.push(b'\n');
+        let printed = std::io::stdout().write_all(&line);
         printed.map_err(|error| format!("cannot print: {error}"))
     });
     match printed {

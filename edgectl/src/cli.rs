@@ -1,6 +1,7 @@
 //! The arguments: what can be typed, and the help for it.
 
 mod containers;
+mod joining;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ pub(crate) use containers::{
     ExecArguments, Place, PodLogsArguments, PodsArguments, RestartPodArguments, UnholdArguments,
     UnholdWhat,
 };
+pub(crate) use joining::{ConfigCommand, JoinArguments, ResetArguments};
 pub(crate) use names::{Choice, choice, module, modules};
 use names::{FaultName, ModuleName};
 
@@ -136,6 +138,22 @@ pub(crate) enum Command {
     /// are down. What the mappers' state is only the running agent tells.
     #[command(subcommand)]
     Device(DeviceCommand),
+
+    /// Make this machine a node of a cloud
+    ///
+    /// As 'keadm join'. Writes edgecore.yaml once the cloud has shown that the token is its own, starts
+    /// the agent where systemd runs, and waits until the cloud hears it. Stopped in between, it has
+    /// either done nothing or can be run again.
+    Join(JoinArguments),
+
+    /// Make this node no node: remove its certificates, its database and its configuration
+    ///
+    /// Asks before it does. supervisor.yaml and containers stay.
+    Reset(ResetArguments),
+
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
 
     /// Break a module on purpose, to see that nothing else does
     ///

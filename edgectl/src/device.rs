@@ -3,10 +3,10 @@
 //! The agent's own program reads the database: it knows where that is and what stands in it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use ipc_proto::Module;
 use serde::{Deserialize, Serialize};
@@ -16,12 +16,10 @@ use crate::cli::{DeviceArguments, DeviceCommand, Format};
 use crate::client::Client;
 use crate::clock::rfc3339;
 use crate::failure::Failure;
+use crate::program;
 use crate::screen::{Paint, Screen, Style, harmless};
 use crate::status;
 use crate::table::{self, Cell};
-
-/// Where the agent's program is when it is not beside this one.
-const EDGECORE: &str = "/usr/local/bin/edgecore";
 
 /// Shows devices.
 pub(crate) fn run(
@@ -83,19 +81,10 @@ fn report(client: &Client) -> Option<Value> {
 
 /// Has the agent's program read the database.
 fn read(config: &Path) -> Result<Stored, Failure> {
-    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("edgecore"));
-    let program = beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(EDGECORE));
-    let mut command = Command::new(&program);
-    command.arg("devices").arg("--config").arg(config);
-    let cannot = |reason: &str| Failure::Failed(format!("cannot read the devices: {reason}"));
-    let output = command
-        .output()
-        .map_err(|error| cannot(&format!("cannot run {}: {error}", program.display())))?;
-    if !output.status.success() {
-        return Err(cannot(String::from_utf8_lossy(&output.stderr).trim()));
-    }
-    serde_json::from_slice(&output.stdout)
-        .map_err(|error| cannot(&format!("{} is of another version: {error}", program.display())))
+    let words = [OsStr::new("devices"), OsStr::new("--config"), config.as_os_str()];
+    let stored = program::ask(words)
+        .and_then(|text| serde_json::from_slice(&text).map_err(|error| program::foreign(&error)));
+    stored.map_err(|reason| Failure::Failed(format!("cannot read the devices: {reason}")))
 }
 
 /// What the database has: rows of the twin tables and objects of the cloud's.

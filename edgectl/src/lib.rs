@@ -7,9 +7,11 @@
 mod cli;
 mod client;
 mod clock;
+mod configuration;
 mod device;
 mod exec;
 mod failure;
+mod join;
 mod local_api;
 mod logs;
 mod node;
@@ -19,14 +21,19 @@ mod place;
 mod pod_logs;
 mod pods;
 mod proc;
+mod program;
 mod report;
+mod reset;
 mod sandbox;
 mod screen;
+mod service;
 mod status;
 mod table;
 mod tap;
 #[cfg(test)]
 mod testing;
+mod tree;
+mod whole_file;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -73,6 +80,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::ConfirmUpgrade => local_api::confirm(&client),
         Command::Sandbox(arguments) => sandbox::run(&arguments, &client, &mut screen),
         Command::Device(command) => device::run(&command, &client, &mut screen),
+        Command::Join(arguments) => join::run(&arguments, &client, &mut screen),
+        Command::Reset(arguments) => reset::run(&arguments, &client, &mut screen),
+        Command::Config(command) => configuration::run(&command, &mut screen),
         Command::Fault(arguments) => order::fault(&arguments, &client),
         Command::Version(arguments) => version(arguments.format, &client, &mut screen),
         Command::Completions { shell } => completions(shell, &mut screen),

@@ -148,7 +148,7 @@ impl Report {
 
 impl Cloud {
     /// Takes edgehub's latest report. What a process said that is gone counts as history only.
-    fn of(modules: &[ModuleStatus]) -> Self {
+    pub(crate) fn of(modules: &[ModuleStatus]) -> Self {
         let Some(edgehub) = modules.iter().find(|module| module.name == Module::Edgehub) else {
             return Self::default();
         };

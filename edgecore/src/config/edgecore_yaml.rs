@@ -240,6 +240,11 @@ impl Node {
         text(&self.tree, "/modules/edged/tailoredKubeletConfig/clusterDomain")
     }
 
+    /// Returns the file over the defaults.
+    pub(super) const fn tree(&self) -> &Value {
+        &self.tree
+    }
+
     /// Returns where the database is.
     pub(super) fn database(&self) -> &str {
         text(&self.tree, "/database/dataSource")

@@ -68,15 +68,24 @@ pub(crate) async fn ensure(config: &Config, now: i64) -> Result<Identity, Troubl
             Ok(identity)
         }
         None if matches!(&trouble, Trouble::Read(_, error) if is_absent(error)) => {
-            let place = config.token_file.as_ref().map_or_else(
-                || "edgeHub.token of edgecore.yaml".to_owned(),
-                |file| file.display().to_string(),
-            );
-            Err(Trouble::NoToken(place))
+            Err(no_token(config))
         }
         // It may be this host's clock that is wrong; the cloud's decides.
         None => expired.ok_or(trouble),
     }
+}
+
+/// Looks whether the token pins the CA of the cloud, which has to answer for that.
+pub(crate) async fn check(config: &Config) -> Result<(), Trouble> {
+    let token = token(config)?.ok_or_else(|| no_token(config))?;
+    apply::fetch_ca(config, &token).await.map(drop)
+}
+
+fn no_token(config: &Config) -> Trouble {
+    Trouble::NoToken(config.token_file.as_ref().map_or_else(
+        || "edgeHub.token of edgecore.yaml".to_owned(),
+        |file| file.display().to_string(),
+    ))
 }
 
 /// Asks for a new certificate and a new CA by the token, because the cloud and the files do not

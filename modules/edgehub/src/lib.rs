@@ -40,6 +40,19 @@ use crate::ws::WebSocket;
 /// How long the clean close of the link may hold up the module's end.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// Looks whether the cloud that a configuration names is there, and is the one that its token is of.
+/// Nothing is written; that the token still holds is only found by using it.
+///
+/// # Errors
+/// With a sentence that names the trouble and the way out.
+pub fn check_cloud(section: serde_json::Value) -> Result<(), String> {
+    let raw: Raw = serde_json::from_value(section).map_err(|error| error.to_string())?;
+    let config = Config::try_from(raw).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot begin: {error}"))?;
+    runtime.block_on(certs::check(&config)).map_err(|trouble| trouble.sentence())
+}
+
 /// Runs the module until the supervisor asks it to drain.
 ///
 /// # Errors

@@ -33,7 +33,11 @@ pub(crate) async fn renewal(config: &Config, old: &Identity) -> Result<Identity,
     certificate(config, old.ca.clone(), old.tls()?, None).await
 }
 
-async fn fetch_ca(config: &Config, token: &Token) -> Result<CertificateDer<'static>, Trouble> {
+/// Fetches the CA, and checks that the token pins it and that the service has its certificate of it.
+pub(crate) async fn fetch_ca(
+    config: &Config,
+    token: &Token,
+) -> Result<CertificateDer<'static>, Trouble> {
     let endpoint = &config.service;
     let remember = Remember::new();
     let tls = remember
