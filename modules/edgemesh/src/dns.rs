@@ -5,8 +5,8 @@
 //! have tasks of their own, bounded in number.
 
 mod cache;
-mod domain;
 mod door;
+mod fqdn;
 mod link;
 mod names;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::domain::Domain;
+use super::fqdn::Domain;
 use super::wire::{Foreign, Query, code};
 
 /// Replies that are kept.

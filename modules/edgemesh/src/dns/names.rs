@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::domain::Domain;
+use super::fqdn::Domain;
 use super::wire::{Data, IN, Query, Record, Reply, code, kind};
 use crate::model::{self, Endpoint, Kind, Port, Protocol};
 use crate::services::{Backed, Table};

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::domain::Domain;
+use super::fqdn::Domain;
 use super::names::{Outcome, Zone};
 use super::wire::{self, Data, Foreign, Malformed, Query, Reply, code, kind};
 use crate::model::{self, Endpoint, Kind, Port, Protocol, Service};

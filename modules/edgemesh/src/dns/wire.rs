@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::domain::Domain;
+use super::fqdn::Domain;
 pub(super) use foreign::Foreign;
 
 mod foreign;
