@@ -15,7 +15,7 @@ struct Tool {
 }
 
 /// What the steps need of Debian. Whoever adds a step that needs more adds a line here.
-const TOOLS: [Tool; 17] = [
+const TOOLS: [Tool; 18] = [
     // cargo-deny clones the advisory database with it
     Tool { program: "git", package: "git" },
     // SQLite and the cryptography are built with it
@@ -26,6 +26,8 @@ const TOOLS: [Tool; 17] = [
     Tool { program: "/usr/lib/cni/bridge", package: "containernetworking-plugins" },
     Tool { program: "busybox", package: "busybox-static" },
     Tool { program: "ip", package: "iproute2" },
+    // edgemesh's tests program a packet filter in networks of their own
+    Tool { program: "/usr/sbin/nft", package: "nftables" },
     // eventbus's tests run a private broker, and clients
     Tool { program: "/usr/sbin/mosquitto", package: "mosquitto" },
     Tool { program: "mosquitto_pub", package: "mosquitto-clients" },

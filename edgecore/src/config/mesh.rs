@@ -44,6 +44,19 @@ pub(super) fn dns(place: &Place, value: Option<&Value>, reader: &mut Reader<'_>)
     Some(dns.into())
 }
 
+/// Reads how the mesh carries traffic: whether, and whether endpoints of this node come first.
+pub(super) fn traffic(
+    place: &Place,
+    value: Option<&Value>,
+    reader: &mut Reader<'_>,
+) -> Option<Value> {
+    const KEYS: [&str; 2] = ["enabled", "preferSameNode"];
+    let table = reader.table(place, value, &KEYS)?;
+    let read =
+        |key: &str| Some((key.to_owned(), reader.boolean(&place.key(key), table.get(key))?.into()));
+    Some(Value::Object(KEYS.into_iter().filter_map(read).collect()))
+}
+
 fn upstream(text: &str) -> Option<SocketAddr> {
     let bare: Option<IpAddr> = text.parse().ok();
     let server = bare.map(|address| (address, DNS).into()).or_else(|| text.parse().ok());

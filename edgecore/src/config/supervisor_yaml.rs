@@ -178,8 +178,8 @@ fn module_settings(
         "logLevel",
         "queue",
     ];
-    let own = own_key(module);
-    let known: Vec<_> = KNOWN.into_iter().chain(own).collect();
+    let own = own_keys(module);
+    let known: Vec<_> = KNOWN.into_iter().chain(own.iter().map(|(key, _)| *key)).collect();
     let Some(table) = reader.table(place, value, &known) else { return ModuleSettings::default() };
     let at = |key: &str| (place.key(key), table.get(key));
     let mut memory = |key: &str| {
@@ -212,20 +212,22 @@ fn module_settings(
         log_level: reader.word(&place.key("logLevel"), table.get("logLevel"), LEVELS),
         queue: queue(&place.key("queue"), table.get("queue"), reader),
         own: own
-            .and_then(|key| {
-                let read = if module == Module::Eventbus { mqtt_users } else { mesh::dns };
-                Some((key.to_owned(), read(&place.key(key), table.get(key), reader)?))
+            .iter()
+            .filter_map(|(key, read)| {
+                Some(((*key).to_owned(), read(&place.key(key), table.get(*key), reader)?))
             })
-            .into_iter()
             .collect(),
     }
 }
 
-/// Returns the key that a module has for itself.
-const fn own_key(module: Module) -> Option<&'static str> {
+/// How the value of a module's own key is read.
+type Read = fn(&Place, Option<&Value>, &mut Reader<'_>) -> Option<Value>;
+
+/// Returns the keys that a module has for itself.
+const fn own_keys(module: Module) -> &'static [(&'static str, Read)] {
     match module {
-        Module::Eventbus => Some("mqttUsers"),
-        Module::Edgemesh => Some("dns"),
+        Module::Eventbus => &[("mqttUsers", mqtt_users)],
+        Module::Edgemesh => &[("dns", mesh::dns), ("traffic", mesh::traffic)],
         Module::Metamanager
         | Module::Devicetwin
         | Module::Edgehub
@@ -233,7 +235,7 @@ const fn own_key(module: Module) -> Option<&'static str> {
         | Module::Servicebus
         | Module::Taskmanager
         | Module::Metaserver
-        | Module::Edgestream => None,
+        | Module::Edgestream => &[],
     }
 }
 

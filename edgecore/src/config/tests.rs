@@ -223,20 +223,24 @@ fn the_mesh_brings_its_names_to_pods_and_metaserver_to_learn_of_services() {
         "{hostnameOverride: edge1, tailoredKubeletConfig: {clusterDNS: [10.96.0.10]}}",
     );
     let own = "modules: {metaserver: {enabled: false}, edgemesh: {enabled: true, dns: \
-               {listen: \"[fd00::53]:5353\", upstreams: [192.0.2.1, \"[fd00::1]:54\"]}}}";
+               {listen: \"[fd00::53]:5353\", upstreams: [192.0.2.1, \"[fd00::1]:54\"]}, \
+               traffic: {preferSameNode: true}}}";
     let (config, findings) = convert(&node, own);
     assert_eq!(findings.errors, [""; 0]);
     let config = config.unwrap();
     assert!(!config.enabled().contains(Module::Metaserver));
     let dns = serde_json::json!(
         {"listen": "[fd00::53]:5353", "upstreams": ["192.0.2.1:53", "[fd00::1]:54"]});
-    assert_eq!(told(&config, Module::Edgemesh)["dns"], dns);
+    let mesh = told(&config, Module::Edgemesh);
+    assert_eq!(mesh["dns"], dns);
+    assert_eq!(mesh["traffic"], serde_json::json!({"preferSameNode": true}));
     let servers = &told(&config, Module::Edged)["edged"]["tailoredKubeletConfig"]["clusterDNS"];
     assert_eq!(*servers, serde_json::json!(["10.96.0.10"]));
 
     let found = errors(
         NODE,
-        "modules: {edged: {dns: {}}, edgemesh: {dns: {listen: 10.0.0.1, upstreams: [], tls: 1}}}",
+        "modules: {edged: {dns: {}}, edgemesh: {dns: {listen: 10.0.0.1, upstreams: [], tls: 1}, \
+         traffic: {enabled: 1, via: x}}}",
     )
     .join("\n");
     for expected in [
@@ -244,6 +248,8 @@ fn the_mesh_brings_its_names_to_pods_and_metaserver_to_learn_of_services() {
         "modules.edgemesh.dns.listen is \"10.0.0.1\", expected an address and a port",
         "modules.edgemesh.dns.upstreams is [], expected a list of addresses",
         "modules.edgemesh.dns.tls is unknown, expected one of listen, upstreams",
+        "modules.edgemesh.traffic.enabled is 1, expected true or false",
+        "modules.edgemesh.traffic.via is unknown, expected one of enabled, preferSameNode",
     ] {
         assert!(found.contains(expected), "missing: {expected}\nfound:\n{found}");
     }

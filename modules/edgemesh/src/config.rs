@@ -12,6 +12,8 @@ use crate::dns::Zone;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Sections {
     dns: DnsSection,
+    #[serde(default)]
+    traffic: Traffic,
     cluster_domain: String,
 }
 
@@ -31,10 +33,27 @@ pub(crate) struct Dns {
     pub(crate) zone: Zone,
 }
 
+/// How traffic is carried, as the configuration says.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Traffic {
+    /// Whether it is carried at all.
+    pub(crate) enabled: bool,
+    /// Whether endpoints of this node are taken before all others.
+    pub(crate) prefer_same_node: bool,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self { enabled: true, prefer_same_node: false }
+    }
+}
+
 /// The configuration, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) dns: Dns,
+    pub(crate) traffic: Traffic,
 }
 
 impl Sections {
@@ -53,6 +72,7 @@ impl Sections {
         let DnsSection { listen, upstreams } = self.dns;
         let dns = zone.map(|zone| Dns { listen, upstreams, zone });
         let dns = check.done(dns)?;
-        dns.map(|dns| Config { dns }).ok_or_else(|| anyhow::anyhow!("no domain"))
+        let traffic = self.traffic;
+        dns.map(|dns| Config { dns, traffic }).ok_or_else(|| anyhow::anyhow!("no domain"))
     }
 }

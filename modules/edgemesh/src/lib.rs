@@ -1,13 +1,18 @@
 //! The service mesh: lets pods of this and other nodes find and reach each other's services.
 //!
 //! [`discovery`] learns from the store which services there are and where they are served, with or
-//! without the cloud; [`services`] hands that to those who act on it: [`dns`] answers names.
+//! without the cloud; [`services`] hands that to those who act on it: [`dns`] answers
+//! names, [`traffic`] has services reached by the [`kernel`] or a [`proxy`].
 
 mod config;
 mod discovery;
 mod dns;
+mod kernel;
 mod model;
+mod proxy;
 mod services;
+mod targets;
+mod traffic;
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +23,7 @@ use tokio::sync::watch;
 
 use discovery::Discovery;
 use services::Publisher;
+use targets::Here;
 
 /// How long after a change the status is told: changes come in crowds.
 const SOON: Duration = Duration::from_secs(1);
@@ -29,6 +35,9 @@ struct Report {
     services: Option<usize>,
     /// Where names are answered, or why they are not.
     names: dns::Standing,
+    /// How traffic is carried; nothing where it is not to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traffic: Option<traffic::Standing>,
 }
 
 /// Runs the module until it is asked to drain.
@@ -41,6 +50,12 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let (publisher, services) = services::table();
     let (shown, mut names) = watch::channel(dns::Standing::default());
     tokio::spawn(dns::open(config.dns, services.clone(), shown));
+    let (shown, mut traffic) = watch::channel(None);
+    if config.traffic.enabled {
+        let prefer_same_node = config.traffic.prefer_same_node;
+        let here = Here { node: context.node().into(), prefer_same_node };
+        tokio::task::spawn_local(traffic::carry(services.changes(), here, shown));
+    }
     let mut told = Alarm::default();
     loop {
         tokio::select! {
@@ -54,9 +69,12 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
                 Event::Drain => return Ok(()),
             },
             Ok(()) = names.changed() => told.set(Some(Instant::now())),
+            Ok(()) = traffic.changed() => told.set(Some(Instant::now() + SOON)),
             () = told.ring() => {
                 let services = services.now().map(|table| table.len());
-                context.report(&Report { services, names: names.borrow_and_update().clone() })?;
+                let names = names.borrow_and_update().clone();
+                let traffic = traffic.borrow_and_update().clone();
+                context.report(&Report { services, names, traffic })?;
             }
         }
     }

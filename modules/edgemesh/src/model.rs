@@ -62,6 +62,8 @@ pub(crate) struct Service {
     pub(crate) external_local_only: bool,
     /// Whether endpoints that are not ready are given out.
     pub(crate) publish_not_ready: bool,
+    /// How its endpoints are chosen; at random where it does not say.
+    pub(crate) policy: Option<Policy>,
 }
 
 /// An endpoint of a service: one address, with the ports that it serves.
@@ -74,4 +76,16 @@ pub(crate) struct Endpoint {
     pub(crate) serving: bool,
     /// The number of each port of the service by its name and protocol.
     pub(crate) ports: Vec<(Box<str>, Protocol, u16)>,
+}
+
+/// How the endpoints of a service are chosen, where it says so itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Policy {
+    RoundRobin,
+    Random,
+    LeastConnections,
+    /// The client's address decides.
+    Source,
+    /// The value of this header of a connection's first HTTP/1 request decides.
+    Header(Box<str>),
 }

@@ -48,7 +48,6 @@ impl Services {
     }
 
     /// Returns what changes from an empty table on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for those who carry traffic"))]
     pub(crate) fn changes(&self) -> Changes {
         let mut receiver = self.0.clone();
         receiver.mark_changed();
@@ -70,7 +69,6 @@ impl Changes {
     /// Waits for changes. The first answer is all that there is, even if that is nothing; what is
     /// not in it is not, so that what an earlier process left behind can be removed. Later answers
     /// have one change at least. Cancelling it loses nothing.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for those who carry traffic"))]
     pub(crate) async fn next(&mut self) -> Vec<Change> {
         loop {
             if self.receiver.changed().await.is_err() {
@@ -115,6 +113,7 @@ mod tests {
             local_only: false,
             external_local_only: false,
             publish_not_ready: false,
+            policy: None,
         };
         Arc::new(Backed { service, endpoints: Vec::new(), is_carried: true })
     }

@@ -7,10 +7,13 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Slice;
-use crate::model::{self, Endpoint, Kind, Name, Port, Protocol};
+use crate::model::{self, Endpoint, Kind, Name, Policy, Port, Protocol};
 
 /// The label with which users of EdgeMesh keep a service's traffic out of it.
 const FILTER: &str = "service.edgemesh.kubeedge.io/service-proxy-name";
+
+/// The annotation that says how a service's endpoints are chosen.
+const POLICY: &str = "service.edgemesh.kubeedge.io/load-balancing";
 
 /// The label that names a slice's service.
 const OWNER: &str = "kubernetes.io/service-name";
@@ -28,11 +31,34 @@ pub(super) struct Metadata {
     name: Box<str>,
     namespace: Option<Box<str>>,
     labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 impl Metadata {
     fn label(&self, key: &str) -> Option<&str> {
         self.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn policy(&self) -> Result<Option<Policy>, String> {
+        let annotation = self.annotations.as_ref().and_then(|all| all.get(POLICY));
+        let Some(word) = annotation else { return Ok(None) };
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        let policy = match (&**word, word.split_once(':')) {
+            ("round-robin", _) => Policy::RoundRobin,
+            ("random", _) => Policy::Random,
+            ("least-connections", _) => Policy::LeastConnections,
+            ("source", _) => Policy::Source,
+            (_, Some(("header", name))) if !name.is_empty() && name.bytes().all(is_token) => {
+                Policy::Header(name.into())
+            }
+            _ => {
+                return Err(format!(
+                    "the annotation {POLICY} is {word:?}, expected round-robin, random, \
+                     least-connections, source or header:NAME"
+                ));
+            }
+        };
+        Ok(Some(policy))
     }
 
     fn named(&self, name: &str) -> Result<Name, String> {
@@ -153,6 +179,7 @@ impl Service {
             local_only: is(spec.internal_traffic_policy, "Local"),
             external_local_only: is(spec.external_traffic_policy, "Local"),
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
+            policy: self.metadata.policy()?,
         };
         Ok((name, service, is_carried))
     }

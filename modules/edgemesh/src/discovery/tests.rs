@@ -93,6 +93,25 @@ fn an_unchanged_service_keeps_its_place_in_the_table() {
 }
 
 #[test]
+fn a_service_says_how_its_endpoints_are_chosen() {
+    let policy = |word: &str| {
+        let annotations = json!({"service.edgemesh.kubeedge.io/load-balancing": word});
+        let metadata = json!({"name": "web", "namespace": "shop", "annotations": annotations});
+        let spec = json!({"clusterIP": "10.96.0.7"});
+        let object = json!({"metadata": metadata, "spec": spec});
+        let read = serde_json::from_value::<objects::Service>(object).unwrap().read();
+        read.map(|(_, service, _)| service.policy)
+    };
+    assert_eq!(policy("least-connections"), Ok(Some(model::Policy::LeastConnections)));
+    assert_eq!(policy("source"), Ok(Some(model::Policy::Source)));
+    assert_eq!(policy("header:X-User"), Ok(Some(model::Policy::Header("X-User".into()))));
+    for wrong in ["", "header:", "header:a b", "leastconn"] {
+        let error = policy(wrong).unwrap_err();
+        assert!(error.contains("expected round-robin, random,"), "{error}");
+    }
+}
+
+#[test]
 fn every_kind_of_service_is_read_as_the_api_means_it() {
     let read = |metadata: Value, spec: Value, status: Value| {
         let object = json!({"metadata": metadata, "spec": spec, "status": status});

@@ -21,6 +21,7 @@ fn service(kind: Kind) -> Service {
         local_only: false,
         external_local_only: false,
         publish_not_ready: false,
+        policy: None,
     }
 }
 

@@ -1,0 +1,182 @@
+//! Which way each service's traffic takes: the kernel's, or a listener of this process.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use crate::kernel::{Kernel, Nft, Plan, plan};
+use crate::model::{Name, Policy, Port, Protocol, Service};
+use crate::proxy::{Key, Manner, Proxy};
+use crate::services::{Backed, Change, Changes};
+use crate::targets::{Here, Scope, targets};
+
+/// The second pause before the whole table is tried again; the first time it is at once, and each
+/// further pause is twice as long, up to the last.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The last pause.
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long the table has to stand before the next trouble counts as the first again.
+const STABLE: Duration = Duration::from_secs(60);
+
+/// How traffic is carried, for `edgectl status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Standing {
+    /// Services in the kernel's table.
+    pub(crate) carried: usize,
+    /// Ports of services whose connections pass through this process.
+    pub(crate) proxied: usize,
+    /// Why services cannot be reached as they should.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trouble: Option<String>,
+}
+
+/// Carries the traffic of all services for as long as this process lives. What is in the kernel
+/// stays there after that.
+pub(crate) async fn carry(
+    mut changes: Changes,
+    here: Here,
+    standing: watch::Sender<Option<Standing>>,
+) {
+    let Some(nft) = Nft::find() else {
+        let trouble =
+            "the program 'nft' is not installed: services have names, but cannot be reached";
+        warn!("{trouble}");
+        let trouble = Some(trouble.to_owned());
+        standing.send_replace(Some(Standing { trouble, ..Standing::default() }));
+        return;
+    };
+    let mut traffic = Traffic { here, kernel: Kernel::new(nft), proxy: Proxy::new() };
+    let mut pauses = Pauses::default();
+    let mut retry: Option<Instant> = None;
+    loop {
+        let plans = tokio::select! {
+            // before the store has told what there is, nothing is changed
+            changes = changes.next() => traffic.plans(changes),
+            () = wait_until(retry) => BTreeMap::new(),
+            () = traffic.kernel.gone() => {
+                warn!("someone has removed the table of edgemesh; it is made again");
+                retry = Some(pauses.next(Instant::now()));
+                continue;
+            }
+        };
+        let trouble = traffic.kernel.update(plans).await.err().map(|error| format!("{error:#}"));
+        retry = trouble.as_ref().map(|trouble| {
+            warn!("services are not up to date in the kernel: {trouble}");
+            pauses.next(Instant::now())
+        });
+        let (carried, proxied) = (traffic.kernel.len(), traffic.proxy.len());
+        standing.send_replace(Some(Standing { carried, proxied, trouble }));
+    }
+}
+
+/// When the whole table is tried again: two programs that undo each other's work do not do it all
+/// day.
+#[derive(Debug, Default)]
+struct Pauses {
+    pause: Duration,
+    last: Option<Instant>,
+}
+
+impl Pauses {
+    fn next(&mut self, now: Instant) -> Instant {
+        if self.last.is_none_or(|last| now.saturating_duration_since(last) > STABLE) {
+            self.pause = Duration::ZERO;
+        }
+        let next = now + self.pause;
+        self.pause = (self.pause * 2).clamp(PAUSE, LAST_PAUSE);
+        self.last = Some(next);
+        next
+    }
+}
+
+async fn wait_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Both ways.
+#[derive(Debug)]
+struct Traffic {
+    here: Here,
+    kernel: Kernel,
+    proxy: Proxy,
+}
+
+impl Traffic {
+    /// Plans what has changed, and has the proxy listen before the kernel sends traffic there.
+    fn plans(&mut self, changes: Vec<Change>) -> BTreeMap<Name, Plan> {
+        let plan_of = |(name, backed): Change| {
+            let carried = backed.filter(|backed| backed.is_carried);
+            let ports = carried.as_ref().map(|it| self.listen(&name, it)).unwrap_or_default();
+            self.proxy.retain(&name, |key| ports.contains_key(&(key.protocol, key.port)));
+            let planned = carried.map(|backed| {
+                let listener = |port: &Port| ports.get(&(port.protocol, port.port)).copied();
+                plan(&name, &backed.service, &backed.endpoints, &self.here, listener)
+            });
+            (name, planned.unwrap_or_default())
+        };
+        changes.into_iter().map(plan_of).collect()
+    }
+
+    /// Listens for those ports of a service that need it; returns where.
+    fn listen(&mut self, name: &Name, backed: &Backed) -> BTreeMap<(Protocol, u16), u16> {
+        let Backed { service, endpoints, .. } = backed;
+        let scope = if service.local_only { Scope::Local } else { Scope::All };
+        let mut listeners = BTreeMap::new();
+        for port in &service.ports {
+            let targets = targets(service, port, endpoints, scope, &self.here);
+            let Some(policy) = policy(service, port, &targets) else { continue };
+            let key = Key { service: name.clone(), protocol: port.protocol, port: port.port };
+            let manner = Manner { policy, affinity: service.affinity, targets };
+            match self.proxy.serve(&key, manner) {
+                Ok(listener) => drop(listeners.insert((port.protocol, port.port), listener)),
+                Err(error) => {
+                    let Name { namespace, name } = name;
+                    warn!(
+                        "cannot listen for {namespace}/{name}, whose load is spread at random: {error}"
+                    );
+                }
+            }
+        }
+        listeners
+    }
+}
+
+/// Returns how a port's endpoints are chosen where the kernel cannot do it: as the service asks, and
+/// for the node's own API, to which the kernel does not route what comes from pods.
+fn policy(service: &Service, port: &Port, targets: &[std::net::SocketAddr]) -> Option<Policy> {
+    if targets.is_empty() || port.protocol == Protocol::Sctp {
+        return None;
+    }
+    let inside = targets.iter().any(|target| target.ip().is_loopback());
+    service.policy.clone().or_else(|| inside.then_some(Policy::RoundRobin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_tried_again_at_once_and_then_later_and_later() {
+        let mut now = Instant::now();
+        let mut pauses = Pauses::default();
+        let mut pause = |now: &mut Instant| {
+            let next = pauses.next(*now);
+            let pause = (next - *now).as_secs();
+            *now = next;
+            pause
+        };
+        let all = [(); 8].map(|()| pause(&mut now));
+        assert_eq!(all, [0, 1, 2, 4, 8, 16, 30, 30]);
+        now += STABLE * 2;
+        assert_eq!(pause(&mut now), 0);
+    }
+}
