@@ -8,7 +8,6 @@ mod terminal;
 
 use std::collections::HashSet;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 
@@ -20,7 +19,7 @@ use signal_hook::consts::{SIGHUP, SIGTERM, SIGWINCH};
 use crate::cli::ExecArguments;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::node::{Node, encoded};
+use crate::node::{Node, Stream, encoded};
 use crate::screen::Screen;
 use spdy::Said;
 use terminal::Terminal;
@@ -41,7 +40,7 @@ pub(crate) fn run(
     screen: &mut Screen,
 ) -> Result<(), Failure> {
     let node = Node::find(client)?;
-    let container = arguments.place.path(node)?;
+    let container = arguments.place.path(&node)?;
     let tty = arguments.tty && io::stdin().is_terminal();
     let command = arguments.command.iter().map(|word| format!("&command={}", encoded(word)));
     let stdin = if arguments.stdin { "&input=1" } else { "" };
@@ -81,7 +80,7 @@ struct Cause {
 }
 
 struct Session {
-    stream: TcpStream,
+    stream: Stream,
     /// Says that the terminal has another size.
     resized: UnixStream,
     /// Says that this process is to end, which must not leave the terminal as it is now.
@@ -100,7 +99,7 @@ struct Session {
 }
 
 impl Session {
-    fn new(stream: TcpStream, input: Vec<u8>, tty: bool, stdin: bool) -> Result<Self, Failure> {
+    fn new(stream: Stream, input: Vec<u8>, tty: bool, stdin: bool) -> Result<Self, Failure> {
         let begin = || {
             stream.set_nonblocking(true)?;
             let (resized, signal) = UnixStream::pair()?;

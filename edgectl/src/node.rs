@@ -1,8 +1,12 @@
 //! The APIs of the node, on the loopback: kubelet's, which edged serves, and Kubernetes', which
 //! metaserver serves. Found through the supervisor, asked over plain HTTP.
 
+use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipc_proto::Module;
@@ -22,6 +26,9 @@ const MAX_HEAD: u64 = 64 * 1024;
 /// The longest list of pods, in bytes.
 const MAX_LIST: u64 = 64 * 1024 * 1024;
 
+/// What the address of a Unix socket begins with.
+const UNIX: &str = "unix:";
+
 /// What a module reports of its API.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -32,13 +39,97 @@ struct Service {
 }
 
 /// An API of the node that the supervisor's agent serves, and the module that does.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Node(SocketAddr, Module);
+#[derive(Clone, Debug)]
+pub(crate) struct Node(Address, Module);
+
+/// Where an API is.
+#[derive(Clone, Debug)]
+enum Address {
+    Tcp(SocketAddr),
+    /// A socket that root alone can open.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Address {
+    fn connect(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(address) => {
+                let stream = TcpStream::connect_timeout(address, PATIENCE)?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Self::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
+        }
+    }
+}
+
+/// A connection to an API.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    pub(crate) fn set_nonblocking(&self, on: bool) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nonblocking(on),
+            Self::Unix(stream) => stream.set_nonblocking(on),
+        }
+    }
+
+    fn set_read_timeout(&self, bound: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(bound),
+            Self::Unix(stream) => stream.set_read_timeout(bound),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl io::Read for Stream {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(space),
+            Self::Unix(stream) => stream.read(space),
+        }
+    }
+}
+
+impl io::Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// An answer behind its head.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
     /// What is left of a part, if it comes in parts that say how long they are; then it says, too,
     /// when it is over, and an end without that is none.
     part: Option<u64>,
@@ -71,14 +162,14 @@ impl io::Read for Answer {
 
 impl Answer {
     /// Returns the connection, and what was read of it already.
-    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+    pub(crate) fn into_parts(self) -> (Stream, Vec<u8>) {
         let read = self.stream.buffer().to_vec();
         (self.stream.into_inner(), read)
     }
 }
 
 /// Reads how long the next part is.
-fn part(stream: &mut BufReader<TcpStream>) -> io::Result<u64> {
+fn part(stream: &mut BufReader<Stream>) -> io::Result<u64> {
     let mut line = String::new();
     stream.take(MAX_HEAD).read_line(&mut line)?;
     if line.is_empty() {
@@ -92,7 +183,7 @@ impl Node {
     /// Asks the supervisor where edged's API is.
     pub(crate) fn find(client: &Client) -> Result<Self, Failure> {
         let none = "edged does not run, so nobody can tell of pods: see 'edgectl status edged'";
-        Self::of(client, Module::Edged, "/api", none)
+        Self::of(client, Module::Edged, none, |report| report.pointer("/api").cloned())
     }
 
     /// Asks the supervisor where the local Kubernetes API is.
@@ -100,22 +191,37 @@ impl Node {
         let none = "metaserver does not run, through which this is done: set \
                     modules.metaManager.metaServer.enable in edgecore.yaml, or see \
                     'edgectl status metaserver'";
-        Self::of(client, Module::Metaserver, "/doors/0", none)
+        Self::of(client, Module::Metaserver, none, |report| {
+            let doors = report.pointer("/doors")?.as_array()?;
+            // Where clients have to say who they are, root has a way in.
+            let is_roots = |door: &&Value| {
+                door["address"].as_str().is_some_and(|address| address.starts_with(UNIX))
+            };
+            doors.iter().find(is_roots).or(doors.first()).cloned()
+        })
     }
 
-    /// Asks the supervisor what a module says of its API, at a place in its report.
-    fn of(client: &Client, name: Module, place: &str, none: &str) -> Result<Self, Failure> {
+    /// Asks the supervisor what a module says of its API, somewhere in its report.
+    fn of(
+        client: &Client,
+        name: Module,
+        none: &str,
+        find: impl FnOnce(&Value) -> Option<Value>,
+    ) -> Result<Self, Failure> {
         let status = client.status()?;
         let module = status.modules.into_iter().find(|module| module.name == name);
         let module = module.filter(|module| module.state == ModuleState::Running);
         let module = module.ok_or_else(|| Failure::Failed(none.to_owned()))?;
         let report = module.report.unwrap_or_default();
-        let service = report.pointer(place).cloned().unwrap_or_default();
+        let service = find(&report).unwrap_or_default();
         let service = Service::deserialize(service).unwrap_or_default();
         if !service.serving {
             let Service { address, reason, .. } = service;
             let text = format!("{name} does not serve its API on {address} now: {reason}");
             return Err(Failure::Failed(text));
+        }
+        if let Some(path) = service.address.strip_prefix(UNIX) {
+            return Ok(Self(Address::Unix(path.into()), name));
         }
         let unknown = |error| Failure::Failed(format!("{name}'s address is odd: {error}"));
         let mut address: SocketAddr = service.address.parse().map_err(unknown)?;
@@ -124,27 +230,35 @@ impl Node {
             IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
             IpAddr::V4(_) | IpAddr::V6(_) => {}
         }
-        Ok(Self(address, name))
+        Ok(Self(Address::Tcp(address), name))
+    }
+
+    /// Returns what a request names as its host.
+    fn host(&self) -> String {
+        match &self.0 {
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(_) => "localhost".to_owned(),
+        }
     }
 
     /// Returns all pods, as JSON.
-    pub(crate) fn pods(self) -> Result<Value, Failure> {
+    pub(crate) fn pods(&self) -> Result<Value, Failure> {
         let answer = self.get("/pods")?;
         let list = serde_json::from_reader(answer.take(MAX_LIST));
         list.map_err(|error| Failure::Failed(format!("the list of pods cannot be read: {error}")))
     }
 
     /// Asks for something; what comes ends with the connection.
-    pub(crate) fn get(self, target: &str) -> Result<Answer, Failure> {
-        let host = self.0;
+    pub(crate) fn get(&self, target: &str) -> Result<Answer, Failure> {
+        let host = self.host();
         let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         let (answer, status) = self.ask(&head)?;
         if status == 200 { Ok(answer) } else { Err(refusal(answer)) }
     }
 
     /// Has something done.
-    pub(crate) fn post(self, target: &str, body: &str) -> Result<Answer, Failure> {
-        let (host, length) = (self.0, body.len());
+    pub(crate) fn post(&self, target: &str, body: &str) -> Result<Answer, Failure> {
+        let (host, length) = (self.host(), body.len());
         let request = format!(
             "POST {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
              Content-Length: {length}\r\n\r\n{body}"
@@ -154,8 +268,8 @@ impl Node {
     }
 
     /// Asks for another protocol on the connection.
-    pub(crate) fn upgrade(self, target: &str, headers: &str) -> Result<Answer, Failure> {
-        let host = self.0;
+    pub(crate) fn upgrade(&self, target: &str, headers: &str) -> Result<Answer, Failure> {
+        let host = self.host();
         let head = format!(
             "POST {target} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n{headers}\r\n\r\n"
         );
@@ -164,14 +278,13 @@ impl Node {
     }
 
     /// Sends the head of a request and takes that of the answer: its status.
-    fn ask(self, head: &str) -> Result<(Answer, u16), Failure> {
+    fn ask(&self, head: &str) -> Result<(Answer, u16), Failure> {
         let Self(address, module) = self;
         let broken = |error: io::Error| {
             Failure::Failed(format!("cannot ask {module} on {address}: {error}"))
         };
         let exchange = || {
-            let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-            stream.set_nodelay(true)?;
+            let mut stream = address.connect()?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.write_all(head.as_bytes())?;
             let mut stream = BufReader::new(stream);
@@ -184,7 +297,7 @@ impl Node {
 }
 
 /// Reads the head of an answer: the status, and whether the body comes in parts.
-fn status(answer: &mut BufReader<TcpStream>) -> io::Result<(u16, bool)> {
+fn status(answer: &mut BufReader<Stream>) -> io::Result<(u16, bool)> {
     let odd = |text: &str| io::Error::other(format!("it answers {text:?}, expected HTTP"));
     let mut head = answer.take(MAX_HEAD);
     let mut line = String::new();

@@ -9,14 +9,14 @@ const DEFAULT: &str = "kubectl.kubernetes.io/default-container";
 
 impl Place {
     /// Returns the part of a target of the node's API that names the container.
-    pub(crate) fn path(&self, node: Node) -> Result<String, Failure> {
+    pub(crate) fn path(&self, node: &Node) -> Result<String, Failure> {
         let container = self.container(node)?;
         Ok([&self.namespace, &self.pod, &container].map(|part| encoded(part)).join("/"))
     }
 
     /// Returns the container's name: the one that is named, the pod's default, or its first.
     #[expect(clippy::print_stderr, reason = "as kubectl it says which of several it took")]
-    fn container(&self, node: Node) -> Result<String, Failure> {
+    fn container(&self, node: &Node) -> Result<String, Failure> {
         if let Some(name) = &self.container {
             return Ok(name.clone());
         }

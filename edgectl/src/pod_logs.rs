@@ -19,7 +19,7 @@ pub(crate) fn run(
     screen: &mut Screen,
 ) -> Result<(), Failure> {
     let node = Node::find(client)?;
-    let mut target = format!("/containerLogs/{}?", arguments.place.path(node)?);
+    let mut target = format!("/containerLogs/{}?", arguments.place.path(&node)?);
     let flags = [
         ("follow", arguments.follow),
         ("previous", arguments.previous),

@@ -209,7 +209,10 @@ impl Node {
             config.insert("nodeIP".to_owned(), json!(of_edged("nodeIP")));
         }
         if module == Module::Eventbus {
-            config.insert("stateFolder".to_owned(), json!(self.mqtt_folder()));
+            config.insert("stateFolder".to_owned(), json!(self.folder_of_state("mqtt")));
+        }
+        if module == Module::Metaserver {
+            config.insert("stateFolder".to_owned(), json!(self.folder_of_state("metaserver")));
         }
         Value::Object(config)
     }
@@ -250,10 +253,15 @@ impl Node {
         text(&self.tree, "/database/dataSource")
     }
 
-    /// Returns the folder of eventbus's own state: beside the database, so that both are on a disk
+    /// Returns a folder of a module's own state: beside the database, so that both are on a disk
     /// that the operator chose to keep.
-    fn mqtt_folder(&self) -> String {
-        format!("{}/mqtt", self.database().rsplit_once('/').map_or("", |(folder, _)| folder))
+    fn folder_of_state(&self, name: &str) -> String {
+        format!("{}/{name}", self.database().rsplit_once('/').map_or("", |(folder, _)| folder))
+    }
+
+    /// Tells whether clients of the local API have to say who they are.
+    fn requires_authorization(&self) -> bool {
+        flag(&self.tree, "/featureGates/requireAuthorization")
     }
 
     /// Returns the folders that a module writes in.
@@ -266,7 +274,10 @@ impl Node {
                 "/modules/edgeHub/tlsCertFile",
                 "/modules/edgeHub/tlsPrivateKeyFile",
             ],
-            Module::Eventbus => return vec![self.mqtt_folder().into()],
+            Module::Eventbus => return vec![self.folder_of_state("mqtt").into()],
+            Module::Metaserver if self.requires_authorization() => {
+                return vec![self.folder_of_state("metaserver").into()];
+            }
             Module::Edged
             | Module::Servicebus
             | Module::Taskmanager
@@ -293,12 +304,19 @@ impl Node {
             Module::Servicebus => {
                 &["/modules/serviceBus/tlsCertFile", "/modules/serviceBus/tlsPrivateKeyFile"]
             }
+            Module::Metaserver => {
+                let list = "/modules/metaManager/metaServer/serviceAccountKeyFiles";
+                let files = self.tree.pointer(list).and_then(Value::as_array);
+                let places: Vec<_> =
+                    (0..files.map_or(0, Vec::len)).map(|it| format!("{list}/{it}")).collect();
+                let places: Vec<_> = places.iter().map(String::as_str).collect();
+                return self.folders(&places);
+            }
             Module::Metamanager
             | Module::Devicetwin
             | Module::Edgehub
             | Module::Edged
             | Module::Taskmanager
-            | Module::Metaserver
             | Module::Edgemesh => &[],
         };
         self.folders(files)

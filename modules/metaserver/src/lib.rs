@@ -7,11 +7,13 @@
 mod accept;
 mod body;
 mod calls;
+mod certificate;
 mod cloud;
 mod config;
 mod desk;
 mod discovery;
 mod door;
+mod guard;
 mod history;
 mod kinds;
 mod list;
@@ -26,14 +28,18 @@ mod watch;
 mod write;
 
 use ipc_proto::{Module, Operation, Resource};
-use module_runtime::{Context, Delivery, Event};
+use module_runtime::{Context, Delivery, Event, Peers};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch as state};
 use tracing::warn;
 
+use certificate::{Keeper, Secured};
+use config::Config;
 use desk::Desk;
+use guard::Guard;
 use history::{Change, Fate};
 use serve::Site;
+use store::Store;
 
 /// Orders of requests that may wait for the main loop.
 const ORDERS: usize = 64;
@@ -54,11 +60,12 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let (orders, mut ordered) = mpsc::channel(ORDERS);
     let (link, linked) = state::channel(false);
     let (shown, mut standings) = state::channel(Vec::new());
-    let site = Site::new(&config, context.peers(), orders, linked);
+    let (guard, secured) = secure(&config, context.peers(), &linked);
+    let site = Site::new(&config, guard, context.peers(), orders, linked);
     // Held until the end.
     let _of_mesh = config.mesh.then(|| site.cloud.watch_for_mesh());
     if config.serves {
-        tokio::spawn(door::open(config, site, shown));
+        door::open(&config, &site, &secured, shown);
     }
     let mut desk = Desk::new(module_runtime::unix_millis().unsigned_abs());
     loop {
@@ -78,6 +85,23 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             }
         }
     }
+}
+
+/// Sees to it that clients can say who they are, where they have to.
+fn secure(
+    config: &Config,
+    peers: Peers,
+    linked: &state::Receiver<bool>,
+) -> (Option<Guard>, state::Receiver<Secured>) {
+    let first = "the certificate is being looked at".to_owned();
+    let (secured, shown) = state::channel(Err(first));
+    let guard = config.secure.as_ref().map(|secure| {
+        let (keys, known) = state::channel(Vec::new().into());
+        let keeper = Keeper::new(config, secure, peers.clone(), linked.clone());
+        tokio::spawn(keeper.keep(secured, keys));
+        Guard::new(secure.tokens.clone(), known, Store(peers))
+    });
+    (guard, shown)
 }
 
 /// Takes a message: a change of the store, or the notice that the cloud came or went.

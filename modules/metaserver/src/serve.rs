@@ -15,6 +15,7 @@ use crate::body::{self, Body};
 use crate::cloud::Cloud;
 use crate::config::Config;
 use crate::desk::{Begun, Order, Since};
+use crate::guard::{Caller, Guard};
 use crate::history::TooOld;
 use crate::list::{self, Encoder};
 use crate::path::{self, Route, Target, Verb};
@@ -29,18 +30,21 @@ use crate::{discovery, write};
 pub(crate) struct Site {
     pub(crate) store: Store,
     pub(crate) cloud: Cloud,
+    /// Who looks at who asks, where that is wanted.
+    guard: Option<Guard>,
     orders: mpsc::Sender<Order>,
 }
 
 impl Site {
     pub(crate) fn new(
         config: &Config,
+        guard: Option<Guard>,
         peers: Peers,
         orders: mpsc::Sender<Order>,
         linked: state::Receiver<bool>,
     ) -> Self {
         let cloud = Cloud::new(config.node.clone(), peers.clone(), linked);
-        Self { store: Store(peers), cloud, orders }
+        Self { store: Store(peers), cloud, guard, orders }
     }
 
     /// Returns the place of the store's last change.
@@ -78,16 +82,28 @@ impl Site {
 /// None: what is wrong is an answer too.
 pub(crate) async fn answer(
     site: Site,
+    caller: Caller,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let query = Query::parse(request.uri().query().unwrap_or_default());
-    let reply = match path::route(request.method(), request.uri().path(), &query) {
-        Ok(Route::Health) => health(&site).await,
-        Ok(Route::Discovery) => discovery::answer(&site, request.uri()).await,
-        Ok(Route::Objects(verb, target)) => objects(&site, verb, target, &query, request).await,
-        Err(refusal) => Err(refusal),
-    };
+    let reply = admitted(&site, &caller, request).await;
     Ok(reply.unwrap_or_else(|refusal| refusal.reply()))
+}
+
+async fn admitted(
+    site: &Site,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let route = path::route(request.method(), request.uri().path(), &query)?;
+    if let Some(guard) = &site.guard {
+        guard.admit(caller, request.headers(), &route).await?;
+    }
+    match route {
+        Route::Health => health(site).await,
+        Route::Discovery => discovery::answer(site, request.uri()).await,
+        Route::Objects(verb, target) => objects(site, verb, target, &query, request).await,
+    }
 }
 
 /// It works when the store answers.

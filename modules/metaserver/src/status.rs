@@ -32,6 +32,28 @@ impl Refusal {
         Self::new(400, "BadRequest", message)
     }
 
+    /// It is not clear who asks.
+    pub(crate) fn unauthorized(why: &str) -> Self {
+        Self::new(401, "Unauthorized", format!("Unauthorized: {why}"))
+    }
+
+    /// Who asks may not do that.
+    pub(crate) fn forbidden(user: &str, verb: &str, target: &Target) -> Self {
+        let Target { group, plural, namespace, name, subresource, .. } = target;
+        let what = target.group_resource();
+        let name = name.as_ref().map(|name| format!(" \"{name}\"")).unwrap_or_default();
+        let slash = if subresource.is_empty() { "" } else { "/" };
+        let place = match namespace {
+            Some(namespace) => format!("in the namespace \"{namespace}\""),
+            None => "at the cluster scope".to_owned(),
+        };
+        let message = format!(
+            "{what}{name} is forbidden: User \"{user}\" cannot {verb} resource \
+             \"{plural}{slash}{subresource}\" in API group \"{group}\" {place}"
+        );
+        Self::new(403, "Forbidden", message)
+    }
+
     pub(crate) fn unknown_path(path: &str) -> Self {
         let shown: String = path.chars().take(200).collect();
         let message = format!("the server could not find the requested resource ({shown})");

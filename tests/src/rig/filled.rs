@@ -1,4 +1,4 @@
-//! A store that has pods before its node starts.
+//! A store that has rows before its node starts.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,11 +21,33 @@ const ANNOTATION: usize = 2000;
 /// # Errors
 /// When the database cannot be written.
 pub fn with_pods(setup: &Setup, count: u32) -> Result<()> {
+    with(setup, (0..count).map(|number| Change::Put(pod(number))).collect())
+}
+
+/// Puts the token of a service account into the store of a node, as if a pod of it had asked the
+/// cloud for it.
+///
+/// # Errors
+/// As [`with_pods`].
+pub fn with_token(setup: &Setup, token: &str) -> Result<()> {
+    let request = json!({"kind": "TokenRequest", "status": {"token": token}});
+    with(
+        setup,
+        vec![Change::Put(Object {
+            key: format!("a token of {} bytes", token.len()).into(),
+            kind: "serviceaccounttoken".into(),
+            value: request.to_string().into(),
+            mirror: None,
+        })],
+    )
+}
+
+fn with(setup: &Setup, changes: Vec<Change>) -> Result<()> {
     let path = setup.edgecore["database"]["dataSource"].as_str().context("a database")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut store = Store::<()>::start(path.into())?;
-        store.commit((0..count).map(|number| Change::Put(pod(number))).collect(), ());
+        store.commit(changes, ());
         store.close();
         while let Some(done) = store.next().await {
             if let Done::Health(Some(trouble)) = done {

@@ -1,7 +1,7 @@
 //! A node with its local API, and a cloud.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -31,13 +31,7 @@ impl Place {
     /// Starts a node whose store has so many pods already.
     pub(crate) fn with_pods(pods: u32) -> Result<Self> {
         let cloud = Cloud::start(Config::default())?;
-        let mut setup = Setup::new()?;
-        cloud.lead(&mut setup);
-        for module in Module::ALL {
-            let enabled = PRESENT.contains(&module);
-            setup = setup.with(json!({"modules": {module.name(): {"enabled": enabled}}}));
-        }
-        let api = Api::enable(&mut setup)?;
+        let (setup, api) = node(&cloud)?;
         if pods > 0 {
             filled::with_pods(&setup, pods)?;
         }
@@ -78,6 +72,18 @@ impl Place {
         self.rig.signal(module, Signal::KILL)?;
         self.rig.wait_until_back(module, old).map(drop)
     }
+}
+
+/// Prepares a node of the cloud that has its local API.
+pub(crate) fn node(cloud: &Cloud) -> Result<(Setup, Api)> {
+    let mut setup = Setup::new()?;
+    cloud.lead(&mut setup);
+    for module in Module::ALL {
+        let enabled = PRESENT.contains(&module);
+        setup = setup.with(json!({"modules": {module.name(): {"enabled": enabled}}}));
+    }
+    let api = Api::enable(&mut setup)?;
+    Ok((setup, api))
 }
 
 /// Makes a pod for the node.
@@ -144,24 +150,9 @@ impl Api {
         headers: &str,
         body: &str,
     ) -> Result<(u16, BufReader<TcpStream>)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        let stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(SOON))?;
-        let length = body.len();
-        let head = format!(
-            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n"
-        );
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body.as_bytes())?;
-        let mut reader = BufReader::new(stream);
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let code = line.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let code = code.with_context(|| format!("no answer but '{line}'"))?;
-        while line.trim() != "" {
-            line.clear();
-            ensure!(reader.read_line(&mut line)? > 0, "the answer ends in its head");
-        }
-        Ok((code, reader))
+        send(stream, method, path, headers, body)
     }
 
     /// Gets something as it comes.
@@ -181,6 +172,32 @@ impl Api {
         }
         Ok(Watch(reader))
     }
+}
+
+/// Sends a request over a connection, and reads the head of the answer, whose body ends with it.
+pub(crate) fn send<S: io::Read + io::Write>(
+    mut stream: S,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Result<(u16, BufReader<S>)> {
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body.as_bytes())?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let code = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let code = code.with_context(|| format!("no answer but '{line}'"))?;
+    while line.trim() != "" {
+        line.clear();
+        ensure!(reader.read_line(&mut line)? > 0, "the answer ends in its head");
+    }
+    Ok((code, reader))
 }
 
 /// A watch of a client.
