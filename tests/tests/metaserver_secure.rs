@@ -157,8 +157,9 @@ impl Place {
     fn socket(&self) -> Result<PathBuf> {
         let report = self.rig.module(Module::Metaserver)?.report.context("a report")?;
         let doors = report["doors"].as_array().context("doors")?;
-        let paths = doors.iter().filter_map(|door| door["address"].as_str()?.strip_prefix("unix:"));
-        paths.last().map(PathBuf::from).context("a socket")
+        let mut paths =
+            doors.iter().filter_map(|door| door["address"].as_str()?.strip_prefix("unix:"));
+        paths.next().map(PathBuf::from).context("a socket")
     }
 }
 
