@@ -141,16 +141,21 @@ impl Cloud {
                 plural: plural.to_owned(),
                 ..Target::default()
             };
-            self.watch(&target, "", "")
+            // Every cluster has them.
+            self.begin_watch(&target, "", "", true)
         })
     }
 
     /// Has the cloud tell of changes for as long as what is returned stands.
     pub(crate) fn watch(&self, target: &Target, labels: &str, fields: &str) -> Watching {
+        self.begin_watch(target, labels, fields, false)
+    }
+
+    fn begin_watch(&self, target: &Target, labels: &str, fields: &str, exists: bool) -> Watching {
         let key = target.application_key();
         let option = Some(options(labels, fields));
         let application = self.application(&Ask { key, verb: "watch", option, ..Ask::default() });
-        Watching::begin(application, self.notes.clone())
+        Watching::begin(application, exists, self.notes.clone())
     }
 
     /// Has the cloud do something, and returns what comes of it; empty where it is nothing.

@@ -19,7 +19,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// What the keeper is told.
 #[derive(Debug)]
 pub(super) enum Note {
-    Begun(Box<Application>),
+    /// With whether such objects are known to exist in the cloud.
+    Begun(Box<Application>, bool),
     Ended(String),
 }
 
@@ -31,9 +32,9 @@ pub(crate) struct Watching {
 }
 
 impl Watching {
-    pub(super) fn begin(application: Application, notes: mpsc::Sender<Note>) -> Self {
+    pub(super) fn begin(application: Application, exists: bool, notes: mpsc::Sender<Note>) -> Self {
         let id = application.id.clone();
-        if let Err(error) = notes.try_send(Note::Begun(Box::new(application))) {
+        if let Err(error) = notes.try_send(Note::Begun(Box::new(application), exists)) {
             warn!("too many watches begin at once for the cloud to be told: {error}");
         }
         Self { id, notes }
@@ -52,8 +53,8 @@ impl Drop for Watching {
 struct Kept {
     application: Application,
     shared: usize,
-    /// Whether the cloud has listed such objects: one that is asked to watch what does not exist
-    /// can end of it.
+    /// Whether there are such objects in the cloud, known or because it has listed them: one that is
+    /// asked to watch what does not exist can end of it.
     exists: bool,
 }
 
@@ -91,9 +92,9 @@ pub(super) async fn keep(cloud: Cloud, mut notes: mpsc::Receiver<Note>) {
 /// Takes a note; tells whether it changes what the cloud has to know.
 fn take(kept: &mut BTreeMap<String, Kept>, note: Note) -> bool {
     match note {
-        Note::Begun(application) => {
+        Note::Begun(application, exists) => {
             let id = application.id.clone();
-            let fresh = || Kept { application: *application, shared: 0, exists: false };
+            let fresh = || Kept { application: *application, shared: 0, exists };
             let kept = kept.entry(id).or_insert_with(fresh);
             kept.shared += 1;
             kept.shared == 1
