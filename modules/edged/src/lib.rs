@@ -4,6 +4,7 @@
 //! [`pod::plan`] and takes them through the container runtime ([`cri`]). This file tells the actors
 //! what the store has and that the runtime changed; [`node`] keeps the node itself known.
 
+mod admission;
 mod api;
 pub mod bare;
 mod cgroup;

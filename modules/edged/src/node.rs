@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::notes::About;
+use crate::pod::placement::Terms;
 use crate::runtime::State;
 use crate::store::{Lack, object};
 use crate::worker::{Host, NodeFacts};
@@ -80,6 +81,8 @@ pub(crate) struct Node {
     told: Option<Told>,
     conditions: Conditions,
     images: Images,
+    /// What pods choose it by, as the cloud has it, or else as it is registered.
+    terms: Arc<Terms>,
     /// When it was last said that the cloud does not take the node.
     complained: i64,
 }
@@ -92,7 +95,7 @@ impl Node {
         known: watch::Sender<NodeFacts>,
         sources: Sources,
     ) -> Self {
-        Self {
+        let mut node = Self {
             name: name.to_owned(),
             facts: HostFacts::read(&host.config),
             host,
@@ -105,8 +108,13 @@ impl Node {
             told: None,
             conditions: Conditions::new(name),
             images: Images::default(),
+            terms: Arc::default(),
             complained: 0,
-        }
+        };
+        node.terms = Arc::new(Terms::of(&node.object()));
+        // Pods that come before the first look at the runtime have to find the node's size.
+        node.learn();
+        node
     }
 
     /// Keeps the node registered, its state told and its lease renewed, for ever.
@@ -166,6 +174,9 @@ impl Node {
             address: self.facts.address.map(|it| it.to_string()).unwrap_or_default(),
             cpu: i64::from(self.facts.cpus) * 1000,
             memory: i64::try_from(self.facts.memory).unwrap_or(i64::MAX),
+            storage: i64::try_from(self.host.config.disk_kept.of(self.facts.disk))
+                .unwrap_or(i64::MAX),
+            terms: Arc::clone(&self.terms),
             runtime: if runtime.is_empty() { self.known.borrow().runtime.clone() } else { runtime },
         };
         self.known.send_if_modified(|facts| std::mem::replace(facts, known.clone()) != known);
@@ -211,6 +222,9 @@ impl Node {
         let uid = there["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
         info!(node = %self.name, uid, "the node is registered");
         self.conditions.learn(&there);
+        let mut terms = Terms::of(&there);
+        terms.labels.extend(Terms::of(&node).labels);
+        self.terms = Arc::new(terms);
         let before = there["status"]["nodeInfo"]["bootID"].as_str().unwrap_or_default();
         if !before.is_empty() && before != self.facts.boot {
             let message =

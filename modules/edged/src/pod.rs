@@ -4,8 +4,10 @@
 pub(crate) mod backoff;
 #[cfg(test)]
 mod hostile;
+pub(crate) mod last;
 pub(crate) mod make;
 pub(crate) mod names;
+pub(crate) mod placement;
 pub(crate) mod plan;
 pub(crate) mod seen;
 pub(crate) mod spec;

@@ -1,6 +1,7 @@
 //! The actors of all pods: who is there, what each is told, and what of the runtime and the disk
 //! belongs to nobody.
 
+mod admit;
 mod local;
 mod orphans;
 mod restart;
@@ -18,10 +19,12 @@ use tracing::{info, warn};
 pub(crate) use local::drop_mirror;
 
 use crate::Report;
+use crate::pod::last::LastStatus;
 use crate::pod::names;
-use crate::pod::spec::{LastStatus, Metadata, Pod, Spec};
+use crate::pod::spec::{Metadata, Pod, Spec};
 use crate::runtime::{Listing, Trace};
 use crate::statics::{self, Static};
+use crate::status::Verdict;
 use crate::volumes::pod_folder;
 use crate::worker::{self, Host, Mirror, Order};
 
@@ -146,7 +149,10 @@ impl Pods {
                 let spec = Spec { node_name: spec.node_name, ..Spec::default() };
                 (
                     Pod { metadata, spec, ..Pod::default() },
-                    Some(format!("the pod cannot be read: {error}")),
+                    Some(Verdict {
+                        reason: "InvalidPod",
+                        message: format!("the pod cannot be read: {error}"),
+                    }),
                 )
             }
         };
@@ -171,13 +177,17 @@ impl Pods {
                 let told = self.statuses.get(&uid).map(|status| Arc::clone(&status.borrow()));
                 let known = order.pod.wants_same(&pod)
                     && told.is_some_and(|told| pod.status.agrees_with(&told));
+                let refused = refused.or_else(|| order.refused.clone());
                 let news = order.removed || order.refused != refused || !known;
                 order.pod = pod;
                 order.refused = refused;
                 order.removed = false;
                 news
             })),
-            None => self.begin(Order { refused, ..Order::new(pod) }),
+            None => {
+                let refused = refused.or_else(|| self.refusal(&pod));
+                self.begin(Order { refused, ..Order::new(pod) });
+            }
         }
         Some(uid)
     }

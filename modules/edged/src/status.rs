@@ -38,6 +38,13 @@ pub(crate) struct Verdict {
     pub(crate) message: String,
 }
 
+impl Verdict {
+    /// Says that it keeps a pod from running at all.
+    pub(crate) fn rejects(self) -> Self {
+        Self { message: format!("Pod was rejected: {}", self.message), ..self }
+    }
+}
+
 /// What a status is made from.
 #[derive(Debug)]
 pub(crate) struct Situation<'a> {

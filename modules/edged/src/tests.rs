@@ -1,6 +1,7 @@
 //! The pod engine with a real containerd, and a store that the test plays: pods run, are told, heal,
 //! follow their config maps, survive the engine and go.
 
+mod admission;
 mod api;
 mod bench;
 mod containerd;

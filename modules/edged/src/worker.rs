@@ -2,6 +2,7 @@
 //! and waits for the next reason to look.
 
 mod act;
+mod admit;
 mod image;
 mod look;
 mod mirror;
@@ -24,6 +25,7 @@ use crate::env::Facts;
 use crate::notes::{About, Notes};
 use crate::pod::backoff::adopted;
 use crate::pod::names;
+use crate::pod::placement::Terms;
 use crate::pod::plan::{Ledger, Plan, Sick, Stage, Step, paused_until, plan};
 use crate::pod::seen::Seen;
 use crate::pod::spec::{Metadata, Pod};
@@ -52,6 +54,10 @@ pub(crate) struct NodeFacts {
     pub(crate) cpu: i64,
     /// Bytes of memory that there are.
     pub(crate) memory: i64,
+    /// Bytes of the disk that pods may use.
+    pub(crate) storage: i64,
+    /// What it is chosen by, as far as it heard.
+    pub(crate) terms: Arc<Terms>,
     /// What the runtime calls itself; empty until it was reached.
     pub(crate) runtime: String,
 }
@@ -63,7 +69,7 @@ pub(crate) struct Order {
     /// Whether the store does not have the pod any more.
     pub(crate) removed: bool,
     /// Why the pod cannot be taken at all, if it cannot.
-    pub(crate) refused: Option<String>,
+    pub(crate) refused: Option<Verdict>,
     /// Counts the reasons to look again.
     pub(crate) nudges: u64,
     /// Counts the changes of what the pod refers to.
@@ -139,6 +145,8 @@ struct Worker {
     shown: watch::Sender<Arc<str>>,
     deletion_told: bool,
     adopted: bool,
+    /// Whether it was asked once if the pod may run here.
+    admitted: bool,
     /// When the pod is to have ended, if it is to end: Unix milliseconds.
     end_by: Option<i64>,
     /// The steps taken last, and when.
@@ -181,8 +189,8 @@ pub(crate) async fn run(
             worker.refresh_soon();
         }
         worker.replace_pod(&order.pod);
-        if let Some(message) = order.refused.clone() {
-            worker.verdict = Some(Verdict { reason: "InvalidPod", message });
+        if order.refused.is_some() {
+            worker.verdict.clone_from(&order.refused);
         }
         let wait = match worker.round(&order).await {
             Round::Gone => return,
@@ -245,6 +253,7 @@ impl Worker {
             shown,
             deletion_told: false,
             adopted: false,
+            admitted: false,
             end_by: None,
             last: (Vec::new(), 0),
             pauses_noted: BTreeMap::new(),
@@ -299,6 +308,7 @@ impl Worker {
             return Round::Wait(Some(now + retry));
         }
         self.adopt(now);
+        self.admit(order).await;
         self.judge(order, now);
         self.watch_health(now);
         let end = self.end(order, now);

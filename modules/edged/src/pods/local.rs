@@ -7,7 +7,8 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use super::Pods;
-use crate::pod::spec::{LastStatus, Pod};
+use crate::pod::last::LastStatus;
+use crate::pod::spec::Pod;
 use crate::statics::{self, Static};
 use crate::store::{Store, object};
 use crate::worker::{Local, Mirror, Order};
@@ -57,6 +58,7 @@ impl Pods {
             let object: Arc<str> = (**object).into();
             let mut order = Order::new(Arc::new(pod.clone()));
             order.local = Some(Local { object, mirror: None });
+            order.refused = self.refusal(pod);
             if let Some((mirror, status)) = self.mirrors.get(&name) {
                 attach(&mut order, mirror, status);
             }

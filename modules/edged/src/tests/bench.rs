@@ -140,6 +140,8 @@ impl Bench {
             address: "192.0.2.1".to_owned(),
             cpu: 1000,
             memory: 1 << 30,
+            storage: 1 << 40,
+            terms: Arc::default(),
             runtime: "containerd".to_owned(),
         };
         let (facts_sender, facts) = watch::channel(facts);

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use super::bench::{Bench, give, pod};
 use super::fake::{Fake, Mood};
 
-struct Place {
-    bench: Bench,
-    fake: Fake,
-    _folder: tempfile::TempDir,
+pub(super) struct Place {
+    pub(super) bench: Bench,
+    pub(super) fake: Fake,
+    pub(super) _folder: tempfile::TempDir,
 }
 
-fn place(events: bool) -> Place {
+pub(super) fn place(events: bool) -> Place {
     let folder = tempfile::Builder::new().prefix("fk").tempdir_in("/tmp").unwrap();
     let fake = Fake::new(folder.path(), events);
     let mut bench = Bench::at(folder.path(), fake.socket());

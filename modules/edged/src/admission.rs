@@ -1,0 +1,146 @@
+//! Whether a pod that the cloud gave to this node can run here: kubelet's checks, in its words. What
+//! runs already is not asked again. Pure.
+
+#[cfg(test)]
+mod tests;
+
+use crate::pod::placement::Terms;
+use crate::pod::spec::{Container, Pod, Port};
+use crate::status::Verdict;
+
+/// The label of a node's operating system.
+const OS: &str = "kubernetes.io/os";
+
+/// What all pods of the node may have together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Thousandths of a core.
+    pub(crate) cpu: i64,
+    /// Bytes.
+    pub(crate) memory: i64,
+    /// Bytes of the disk.
+    pub(crate) storage: i64,
+    /// How many there may be.
+    pub(crate) pods: i64,
+}
+
+fn no(reason: &'static str, message: impl Into<String>) -> Verdict {
+    Verdict { reason, message: message.into() }
+}
+
+fn unmet(predicate: &'static str, why: &str) -> Verdict {
+    no(predicate, format!("Predicate {predicate} failed: {why}"))
+}
+
+fn short(resource: &str, reason: &'static str, requested: i64, used: i64, room: i64) -> Verdict {
+    let message = format!(
+        "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, \
+         capacity: {room}"
+    );
+    no(reason, message)
+}
+
+/// Checks what needs nothing but the pods that are here already.
+///
+/// # Errors
+/// Why the pod cannot run here.
+pub(crate) fn fits<'a>(
+    pod: &Pod,
+    others: impl Iterator<Item = &'a Pod> + Clone,
+    room: &Room,
+) -> Result<(), Verdict> {
+    let spec = &pod.spec;
+    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(OS));
+    if label.is_some_and(|os| os != "linux") {
+        let message = format!("Failed to admit pod as the `{OS}` label doesn't match node label");
+        return Err(no("PodOSSelectorNodeLabelDoesNotMatch", message));
+    }
+    if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
+        let message = "Failed to admit pod as the OS field doesn't match node OS";
+        return Err(no("PodOSNotSupported", message));
+    }
+    let count = i64::try_from(others.clone().count()).unwrap_or(i64::MAX);
+    if count >= room.pods {
+        return Err(short("pods", "OutOfpods", 1, count, room.pods));
+    }
+    for (resource, reason, room) in [
+        ("cpu", "OutOfcpu", room.cpu),
+        ("memory", "OutOfmemory", room.memory),
+        ("ephemeral-storage", "OutOfephemeral-storage", room.storage),
+    ] {
+        let requested = request(pod, resource);
+        if requested == 0 {
+            continue;
+        }
+        let used =
+            others.clone().map(|other| request(other, resource)).fold(0, i64::saturating_add);
+        if requested > room.saturating_sub(used) {
+            return Err(short(resource, reason, requested, used, room));
+        }
+    }
+    let taken = others.flat_map(ports);
+    if ports(pod).any(|own| taken.clone().any(|other| clash(own, other))) {
+        let why = "node(s) didn't have free ports for the requested pod ports";
+        return Err(unmet("NodePorts", why));
+    }
+    Ok(())
+}
+
+/// Checks what the pod wants of the node itself. Taints do not keep off what is of the node's own.
+///
+/// # Errors
+/// Why the pod cannot run here.
+pub(crate) fn suits(pod: &Pod, is_static: bool, node: &str, terms: &Terms) -> Result<(), Verdict> {
+    let spec = &pod.spec;
+    let selected =
+        spec.node_selector.iter().all(|(key, value)| terms.labels.get(key) == Some(value));
+    if !selected || !spec.affinity.as_ref().is_none_or(|it| it.suits(node, &terms.labels)) {
+        let why = "node(s) didn't match Pod's node affinity/selector";
+        return Err(unmet("NodeAffinity", why));
+    }
+    let mut driving = terms.taints.iter().filter(|taint| taint.effect == "NoExecute");
+    let unborne = driving.any(|taint| !spec.tolerations.iter().any(|it| it.bears(taint)));
+    if unborne && !is_static {
+        let why = "node(s) had taints that the pod didn't tolerate";
+        return Err(unmet("TaintToleration", why));
+    }
+    Ok(())
+}
+
+/// Returns what a pod asks for of a resource: what its containers take together, or an init
+/// container beside the sidecars that are up before it, whichever is more.
+fn request(pod: &Pod, resource: &str) -> i64 {
+    let of = |container: &Container| {
+        let lists = &container.resources;
+        let asked = lists.requests.get(resource).or_else(|| lists.limits.get(resource));
+        let asked = asked.map_or(0, |it| if resource == "cpu" { it.milli() } else { it.units() });
+        asked.max(0)
+    };
+    let (mut sidecars, mut most) = (0_i64, 0);
+    for init in &pod.spec.init_containers {
+        let beside = sidecars.saturating_add(of(init));
+        most = beside.max(most);
+        if init.is_sidecar() {
+            sidecars = beside;
+        }
+    }
+    pod.spec.containers.iter().map(of).fold(sidecars, i64::saturating_add).max(most)
+}
+
+/// Returns the ports of the node that a pod takes for as long as it lives.
+fn ports(pod: &Pod) -> impl Iterator<Item = &Port> + Clone {
+    let sidecars = pod.spec.init_containers.iter().filter(|init| init.is_sidecar());
+    let all = pod.spec.containers.iter().chain(sidecars);
+    all.flat_map(|container| &container.ports).filter(|port| port.host_port > 0)
+}
+
+fn protocol(port: &Port) -> &str {
+    if port.protocol.is_empty() { "TCP" } else { &port.protocol }
+}
+
+fn clash(one: &Port, other: &Port) -> bool {
+    let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0";
+    one.host_port == other.host_port
+        && protocol(one) == protocol(other)
+        && (any(&one.host_ip) || any(&other.host_ip) || one.host_ip == other.host_ip)
+}
