@@ -6,6 +6,7 @@
 mod defaults;
 mod edgecore_yaml;
 mod mesh;
+mod mesh_yaml;
 mod reader;
 mod spent_token;
 mod supervisor_yaml;

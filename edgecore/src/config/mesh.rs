@@ -1,67 +1,19 @@
-//! What the mesh is told, and what other modules are told because it is there.
+//! Which modules run for the mesh, and what they are told because it is there.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipc_proto::Module;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::edgecore_yaml::Node;
-use super::reader::{Place, Reader};
+use super::mesh_yaml::DNS;
 use super::supervisor_yaml::Settings;
 
 /// Where the mesh answers names, as EdgeMesh does.
 const LISTEN: &str = "169.254.96.16:53";
 
-/// The port of DNS.
-const DNS: u16 = 53;
-
 /// Where edged finds the servers that pods ask.
 const CLUSTER_DNS: &str = "/edged/tailoredKubeletConfig/clusterDNS";
-
-/// Reads how the mesh answers names: where, and whom it asks what it does not know.
-pub(super) fn dns(place: &Place, value: Option<&Value>, reader: &mut Reader<'_>) -> Option<Value> {
-    let table = reader.table(place, value, &["listen", "upstreams"])?;
-    let mut dns = Map::new();
-    if let Some(value) = table.get("listen") {
-        let listen: Option<SocketAddr> = value.as_str().and_then(|text| text.parse().ok());
-        match listen.filter(|listen| listen.port() != 0 && !listen.ip().is_unspecified()) {
-            Some(listen) => drop(dns.insert("listen".to_owned(), json!(listen))),
-            None => reader.wrong(&place.key("listen"), value, "an address and a port"),
-        }
-    }
-    if let Some(value) = table.get("upstreams") {
-        let read = |server: &Value| server.as_str().and_then(upstream);
-        let servers =
-            value.as_array().and_then(|list| list.iter().map(read).collect::<Option<_>>());
-        match servers.filter(|servers: &Vec<SocketAddr>| !servers.is_empty()) {
-            Some(servers) => drop(dns.insert("upstreams".to_owned(), json!(servers))),
-            None => {
-                let expected = "a list of addresses, with a port where it is not 53";
-                reader.wrong(&place.key("upstreams"), value, expected);
-            }
-        }
-    }
-    Some(dns.into())
-}
-
-/// Reads how the mesh carries traffic: whether, and whether endpoints of this node come first.
-pub(super) fn traffic(
-    place: &Place,
-    value: Option<&Value>,
-    reader: &mut Reader<'_>,
-) -> Option<Value> {
-    const KEYS: [&str; 2] = ["enabled", "preferSameNode"];
-    let table = reader.table(place, value, &KEYS)?;
-    let read =
-        |key: &str| Some((key.to_owned(), reader.boolean(&place.key(key), table.get(key))?.into()));
-    Some(Value::Object(KEYS.into_iter().filter_map(read).collect()))
-}
-
-fn upstream(text: &str) -> Option<SocketAddr> {
-    let bare: Option<IpAddr> = text.parse().ok();
-    let server = bare.map(|address| (address, DNS).into()).or_else(|| text.parse().ok());
-    server.filter(|server: &SocketAddr| server.port() != 0)
-}
 
 /// Tells whether a module runs: as the files say, and metaserver for the mesh too, which it keeps
 /// told of services.

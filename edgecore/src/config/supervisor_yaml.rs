@@ -6,7 +6,7 @@ use ipc_proto::lifeline::{LogLevel, QueueBounds};
 use serde_json::{Map, Value};
 use supervisor::child::{Policy, Restart};
 
-use super::mesh;
+use super::mesh_yaml;
 use super::reader::{Place, Reader};
 
 /// The longest duration that may be configured, in milliseconds: a day.
@@ -227,7 +227,7 @@ type Read = fn(&Place, Option<&Value>, &mut Reader<'_>) -> Option<Value>;
 const fn own_keys(module: Module) -> &'static [(&'static str, Read)] {
     match module {
         Module::Eventbus => &[("mqttUsers", mqtt_users)],
-        Module::Edgemesh => &[("dns", mesh::dns), ("traffic", mesh::traffic)],
+        Module::Edgemesh => &[("dns", mesh_yaml::dns), ("traffic", mesh_yaml::traffic)],
         Module::Metamanager
         | Module::Devicetwin
         | Module::Edgehub

@@ -1,9 +1,12 @@
 //! Where a pod may run (core/v1): what it wants of its node, and which taints it bears. Pure.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::spec::Texts;
+/// Texts by name.
+pub(crate) type Texts = BTreeMap<String, String>;
 
 /// What a node is chosen by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

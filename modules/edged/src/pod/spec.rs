@@ -10,11 +10,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::last::LastStatus;
+pub(crate) use super::placement::Texts;
 use super::placement::{Affinity, Toleration};
 pub(crate) use super::volume::{Item, Projection, Volume};
-
-/// Texts by name.
-pub(crate) type Texts = BTreeMap<String, String>;
 
 /// A pod.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
