@@ -15,6 +15,7 @@ pub mod hostile;
 pub mod mapper;
 pub mod mosquitto;
 pub mod mqtt;
+pub mod network;
 pub mod node_api;
 pub mod operator;
 pub mod pods;
