@@ -15,6 +15,7 @@ mod reply;
 mod route;
 mod stats;
 mod stream;
+mod whole;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ use crate::cri::Runtime;
 use crate::pods::Shown;
 use crate::probes::Tally;
 use crate::runtime::Running;
+use crate::store::Store;
 use reply::{Body, Refusal, Reply};
 use route::Route;
 
@@ -73,6 +75,7 @@ pub(crate) struct Sources {
     pub(crate) asks: mpsc::Sender<Ask>,
     pub(crate) running: watch::Receiver<Running>,
     pub(crate) tally: Tally,
+    pub(crate) store: Store,
 }
 
 /// How the API is, for `edgectl status`.

@@ -78,7 +78,8 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let manifests = host.config.statics.clone();
     let (asks_sender, mut asks) = mpsc::channel::<api::Ask>(ASKS);
     let (services_sender, mut services) = watch::channel(api::Service::default());
-    let sources = api::Sources { asks: asks_sender, running, tally: host.tally.clone() };
+    let (tally, store) = (host.tally.clone(), host.store.clone());
+    let sources = api::Sources { asks: asks_sender, running, tally, store };
     api::begin(context.node(), &host.config, sources, services_sender)
         .context("cannot start the thread of the node's API")?;
     let mut pods = Pods::new(context.node(), host);

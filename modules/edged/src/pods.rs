@@ -61,6 +61,8 @@ pub(crate) struct Shown {
     pub(crate) pod: Arc<Pod>,
     /// The patch of its status as the cloud is told it; empty before the pod was looked at.
     pub(crate) status: Arc<str>,
+    /// All of a static pod, as JSON; of the others the store has it.
+    pub(crate) object: Option<Arc<str>>,
 }
 
 /// A pod of which nothing but its name can be read.
@@ -107,7 +109,9 @@ impl Pods {
     pub(crate) fn all(&self) -> Vec<Shown> {
         let show = |(uid, order): (&String, &watch::Sender<Order>)| {
             let status = self.statuses.get(uid).map(|status| Arc::clone(&status.borrow()));
-            Shown { pod: Arc::clone(&order.borrow().pod), status: status.unwrap_or_default() }
+            let order = order.borrow();
+            let object = order.local.as_ref().map(|local| Arc::clone(&local.object));
+            Shown { pod: Arc::clone(&order.pod), status: status.unwrap_or_default(), object }
         };
         self.orders.iter().map(show).collect()
     }

@@ -159,6 +159,19 @@ impl Store {
         bare(&self.ask(Operation::Query, resource, content).await?)
     }
 
+    /// Asks for a pod as the cloud gave it; nothing when the store does not have it.
+    pub(crate) async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Content>, Lack> {
+        let resource = object(namespace, Kind::Pod, name);
+        let asked = self.ask(Operation::Query, resource, Content::NULL);
+        let late = |_| Lack::Unknown("it does not answer".to_owned());
+        let content = tokio::time::timeout(SOON, asked).await.map_err(late)??;
+        match Answer::read(content.raw()).map_err(broken)?.failure().map(Lack::from) {
+            Some(Lack::NotFound) => Ok(None),
+            Some(lack) => Err(lack),
+            None => Ok(Some(content)),
+        }
+    }
+
     /// Asks for all objects of a type that the store has; none when it does not answer soon.
     pub(crate) async fn all<T: for<'de> Deserialize<'de>>(&self, kind: Kind) -> Vec<T> {
         let resource = Resource::Object { scope: Scope::Cluster, kind, name: None };

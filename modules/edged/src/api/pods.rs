@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use hyper::Response;
 use serde_json::{Value, json};
 
-use super::Site;
 use super::reply::{self, Body, Refusal, Reply, without_nulls};
+use super::{Site, whole};
 use crate::config::Config;
 use crate::cri::words as w;
 use crate::pod::names;
-use crate::pod::spec::{Container, Pod, Port};
+use crate::pod::spec::{Container, Pod, Port, Texts};
 use crate::pods::Shown;
 
 /// A container that the runtime has.
@@ -43,10 +43,6 @@ pub(crate) async fn containers(site: &Site, uid: &str) -> Result<Vec<Found>, Ref
     Ok(found)
 }
 
-fn list(items: &[Value]) -> Response<Body> {
-    reply::json(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
-}
-
 /// Answers with the pods that the node has, and how they are.
 pub(crate) async fn all(site: &Site) -> Reply {
     let mut pods = site.pods().await?;
@@ -54,8 +50,7 @@ pub(crate) async fn all(site: &Site) -> Reply {
         let [one, other] = [one, other].map(|it| &it.pod.metadata);
         (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name))
     });
-    let items: Vec<_> = pods.iter().map(show).collect();
-    Ok(list(&items))
+    Ok(whole::list(&site.sources.store, &pods).await)
 }
 
 impl Shown {
@@ -70,32 +65,49 @@ impl Shown {
         if let Some(ips) = fields.get_mut("podIPs").and_then(Value::as_array_mut) {
             ips.retain(|ip| ip["$patch"].is_null());
         }
+        let conditions = fields.get_mut("conditions").and_then(Value::as_array_mut);
+        for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+            // In the patch they take away what was said before.
+            condition
+                .retain(|key, value| !(matches!(&**key, "reason" | "message") && value.is_null()));
+        }
         status
     }
 }
 
-/// Answers with the pods that the runtime runs something of, as far as it knows them.
-pub(crate) async fn running(site: &Site) -> Reply {
-    let mut pods = BTreeMap::<String, (Value, Vec<Value>)>::new();
-    for found in containers(site, "").await? {
-        if found.state != w::ContainerState::Running {
-            continue;
-        }
-        let label = |key: &str| found.labels.get(key).cloned().unwrap_or_default();
-        let uid = label(names::POD_UID);
-        let metadata = json!({
-            "name": label(names::POD_NAME), "namespace": label(names::POD_NAMESPACE), "uid": uid,
-        });
-        let pod = pods.entry(uid).or_insert_with(|| (metadata, Vec::new()));
-        pod.1.push(json!({"name": found.name, "resources": {}}));
-    }
-    let show = |(metadata, containers)| json!({"metadata": metadata, "spec": {"containers": containers}, "status": {}});
-    let items: Vec<_> = pods.into_values().map(show).collect();
-    Ok(list(&items))
+fn label<'a>(labels: &'a Texts, key: &str) -> &'a str {
+    labels.get(key).map_or("", String::as_str)
 }
 
-/// Shows a pod: of its metadata and specification what is acted on here, and its status.
-fn show(shown: &Shown) -> Value {
+/// Answers with the pods that the runtime has up, as far as it knows them, and what runs in each.
+pub(crate) async fn running(site: &Site) -> Reply {
+    let listed = site.runtime.list(BTreeMap::new()).await;
+    let (sandboxes, containers) = listed.map_err(|trouble| Refusal::broken(trouble.to_string()))?;
+    let up = sandboxes.iter().filter(|it| it.state() == w::PodSandboxState::Ready);
+    let run = containers.iter().filter(|it| it.state() == w::ContainerState::Running);
+    let mut pods = BTreeMap::<&str, (&Texts, Vec<Value>)>::new();
+    let labels = up.map(|it| (&it.labels, None)).chain(run.map(|it| (&it.labels, Some(it))));
+    for (labels, container) in labels {
+        let pod = pods.entry(label(labels, names::POD_UID)).or_insert((labels, Vec::new()));
+        pod.1.extend(container.map(|it| {
+            let name = it.metadata.as_ref().map(|metadata| &metadata.name);
+            let image = it.image.as_ref().map(|image| &image.image);
+            json!({"name": name, "image": image, "resources": {}})
+        }));
+    }
+    let show = |(uid, (labels, containers))| {
+        let [name, namespace] =
+            [names::POD_NAME, names::POD_NAMESPACE].map(|key| label(labels, key));
+        json!({"metadata": {"name": name, "namespace": namespace, "uid": uid},
+            "spec": {"containers": containers}, "status": {}})
+    };
+    let items: Vec<_> = pods.into_iter().map(show).collect();
+    Ok(reply::json(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})))
+}
+
+/// Shows a pod that nobody has as it came: of its metadata and specification what is acted on here,
+/// and its status.
+pub(super) fn show(shown: &Shown) -> Value {
     let Pod { metadata, spec, .. } = &*shown.pod;
     let container = |it: &Container| {
         let port = |it: &Port| {

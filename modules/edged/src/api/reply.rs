@@ -66,7 +66,12 @@ pub(crate) fn without_nulls(mut shown: Value) -> Value {
 }
 
 pub(crate) fn json(value: &Value) -> Response<Body> {
-    with("application/json", full(value.to_string()))
+    written(value.to_string())
+}
+
+/// What is JSON already.
+pub(crate) fn written(json: impl Into<Bytes>) -> Response<Body> {
+    with("application/json", full(json))
 }
 
 /// A page for browsers.
