@@ -49,9 +49,13 @@ fn objects_are_listed_and_selected_with_the_cloud_and_without() -> Result<()> {
         let web = api.json(&format!("{PODS}/web"))?;
         assert_eq!((&web["kind"], &web["spec"]["nodeName"]), (&json!("Pod"), &json!(NODE)));
         assert_eq!(api.json(&format!("/api/v1/nodes/{NODE}"))?["kind"], "Node");
-        for path in ["/version", "/api", "/apis", "/api/v1", "/apis/apps/v1"] {
+        for path in ["/version", "/apis", "/api/v1", "/apis/apps/v1", "/openapi/v3/api/v1"] {
             ensure!(api.json(path)?.is_object(), "{path}");
         }
+        // The cloud answers these in protobuf.
+        assert_eq!(api.json("/api")?["versions"], json!(["v1"]));
+        assert_eq!(api.json("/apis/apps")?["preferredVersion"]["groupVersion"], "apps/v1");
+        assert_eq!(api.get("/openapi/v3/none")?.code, 404);
         for path in ["/healthz", "/livez", "/readyz"] {
             assert_eq!(api.get(path)?.body, "ok", "{path}");
         }

@@ -1,9 +1,15 @@
 //! What there is: groups, versions, resources, and the version of the API. With the cloud this is
 //! what the cluster says; without, what this node knows.
 
-use hyper::{Response, Uri};
+mod proto;
+mod schema;
+
+use bytes::Bytes;
+use hyper::header::ACCEPT;
+use hyper::{HeaderMap, Response, Uri};
 use serde_json::{Value, json};
 
+use crate::accept;
 use crate::body::{self, Body};
 use crate::kinds::{self, Known};
 use crate::serve::Site;
@@ -16,12 +22,24 @@ const MINOR: &str = "32";
 ///
 /// # Errors
 /// When only the cloud knows, and it does not tell.
-pub(crate) async fn answer(site: &Site, uri: &Uri) -> Result<Response<Body>, Refusal> {
+pub(crate) async fn answer(
+    site: &Site,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Refusal> {
     let path = uri.path().trim_end_matches('/');
     let parts: Vec<_> = path.split('/').skip(1).collect();
+    if let ["openapi", version, rest @ ..] = parts.as_slice() {
+        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        accept::read(accept).ok_or_else(Refusal::not_acceptable)?;
+        if *version == "v3" {
+            let found = schema::find(rest).ok_or_else(|| Refusal::unknown_path(path))?;
+            return Ok(body::json(found.to_string()));
+        }
+    }
     let known = local(&parts);
     if site.cloud.is_linked() {
-        match site.cloud.pass(path).await {
+        match pass(site, path).await {
             Ok(answer) => return Ok(body::json(answer)),
             Err(refusal) if known.is_none() => return Err(refusal),
             Err(refusal) => {
@@ -36,6 +54,12 @@ pub(crate) async fn answer(site: &Site, uri: &Uri) -> Result<Response<Body>, Ref
         }
         None => Err(Refusal::offline(&format!("to serve {path}"))),
     }
+}
+
+/// Asks the cluster.
+async fn pass(site: &Site, path: &str) -> Result<Bytes, Refusal> {
+    let amiss = |why| Refusal::unavailable(format!("the cloud answered {path} amiss: {why}"));
+    proto::json(site.cloud.pass(path).await?).map_err(amiss)
 }
 
 /// Returns what this node knows itself.

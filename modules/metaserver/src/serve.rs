@@ -101,7 +101,7 @@ async fn admitted(
     }
     match route {
         Route::Health => health(site).await,
-        Route::Discovery => discovery::answer(site, request.uri()).await,
+        Route::Discovery => discovery::answer(site, request.uri(), request.headers()).await,
         Route::Objects(verb, target) => objects(site, verb, target, &query, request).await,
     }
 }

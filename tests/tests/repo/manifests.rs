@@ -53,8 +53,9 @@ const FEW: [(&str, usize); 11] = [
     ("modules/edgestream", 13),
     // gRPC with mappers in both directions; devices are packed while they rest
     ("modules/devicetwin", 13),
-    // HTTP and its bodies; TLS, certificates and signatures, where clients say who they are
-    ("modules/metaserver", 15),
+    // HTTP and its bodies; TLS, certificates and signatures, where clients say who they are; the
+    // cloud's protobuf
+    ("modules/metaserver", 16),
     ("modules/", 12),
     ("edgecore", 12),
     ("edgectl", 12),

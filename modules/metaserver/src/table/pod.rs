@@ -2,20 +2,25 @@
 
 use serde_json::{Value, json};
 
-use super::{list, or_none, word};
+use super::{age, list, or_none, word};
 
 /// Returns the cells of a pod.
 pub(super) fn cells(pod: &Value, age: &str) -> Value {
     let (spec, status) = (&pod["spec"], &pod["status"]);
-    let containers = list(&status["containerStatuses"]);
-    let ready = containers.iter().filter(|container| container["ready"] == true).count();
-    let wanted = list(&spec["containers"]).len();
-    let restarts: u64 = containers.iter().filter_map(|it| it["restartCount"].as_u64()).sum();
+    let inits = list(&status["initContainerStatuses"]);
+    let own = list(&status["containerStatuses"]).iter();
+    // Init containers count for as long as they run, those that stay beside the others always.
+    let starting = initialising(pod).is_some();
+    let stays = |it: &&Value| is_sidecar(pod, &it["name"]);
+    let all: Vec<_> = own.chain(inits.iter().filter(stays)).collect();
+    let ready = all.iter().filter(|it| it["ready"] == true).count();
+    let wanted = list(&spec["containers"]).len() + sidecars(pod).count();
+    let restarted = if starting { inits.iter().collect() } else { all };
     json!([
         pod["metadata"]["name"],
         format!("{ready}/{wanted}"),
         reason(pod),
-        restarts.to_string(),
+        restarts(&restarted),
         age,
         or_none(&status["podIP"]),
         or_none(&spec["nodeName"]),
@@ -24,10 +29,31 @@ pub(super) fn cells(pod: &Value, age: &str) -> Value {
     ])
 }
 
+/// Returns the init containers that stay beside the others.
+fn sidecars(pod: &Value) -> impl Iterator<Item = &Value> {
+    list(&pod["spec"]["initContainers"]).iter().filter(|it| it["restartPolicy"] == "Always")
+}
+
+fn is_sidecar(pod: &Value, name: &Value) -> bool {
+    sidecars(pod).any(|it| it["name"] == *name)
+}
+
+/// Returns how often containers were started again, and how long ago the last of them had ended.
+fn restarts(containers: &[&Value]) -> String {
+    let count: u64 = containers.iter().filter_map(|it| it["restartCount"].as_u64()).sum();
+    let ends = containers.iter().map(|it| &it["lastState"]["terminated"]["finishedAt"]);
+    // Times of one form are in the order of their texts.
+    match ends.filter(|end| end.is_string()).max_by_key(|end| end.as_str()) {
+        Some(end) if count > 0 => format!("{count} ({} ago)", age(end)),
+        _ => count.to_string(),
+    }
+}
+
 /// Returns the one word for how the pod is.
 fn reason(pod: &Value) -> String {
     let status = &pod["status"];
-    if !pod["metadata"]["deletionTimestamp"].is_null() {
+    let is_over = status["phase"] == "Succeeded" || status["phase"] == "Failed";
+    if !pod["metadata"]["deletionTimestamp"].is_null() && !is_over {
         let lost = status["reason"] == "NodeLost";
         return if lost { "Unknown" } else { "Terminating" }.to_owned();
     }
@@ -41,6 +67,9 @@ fn reason(pod: &Value) -> String {
         if trouble != "Completed" || !runs {
             return trouble;
         }
+        let is_ready = |it: &Value| it["type"] == "Ready" && it["status"] == "True";
+        let ready = list(&status["conditions"]).iter().any(is_ready);
+        return if ready { "Running" } else { "NotReady" }.to_owned();
     }
     let said = word(&status["reason"]).or_else(|| word(&status["phase"]));
     said.unwrap_or("Unknown").to_owned()
@@ -66,14 +95,11 @@ fn trouble(container: &Value) -> Option<String> {
 /// Returns how far the pod's init containers are; nothing when they are done.
 fn initialising(pod: &Value) -> Option<String> {
     let wanted = list(&pod["spec"]["initContainers"]);
-    let is_sidecar = |name: &Value| {
-        wanted.iter().any(|it| it["name"] == *name && it["restartPolicy"] == "Always")
-    };
     let statuses = list(&pod["status"]["initContainerStatuses"]);
     for (index, container) in statuses.iter().enumerate() {
         let state = &container["state"];
         let done = state["terminated"]["exitCode"] == 0
-            || (is_sidecar(&container["name"]) && container["started"] == true);
+            || (is_sidecar(pod, &container["name"]) && container["started"] == true);
         if done {
             continue;
         }
@@ -130,8 +156,30 @@ mod tests {
         assert_eq!(is(json!({"phase": "Pending", "initContainerStatuses": [init]})), "Init:0/1");
         assert_eq!(is(json!({"phase": "Failed", "reason": "Evicted"})), "Evicted");
         assert_eq!(is(json!({})), "Unknown");
+        let done = json!({"state": {"terminated": {"reason": "Completed"}}});
+        let half = json!({"phase": "Running", "containerStatuses": [running, done]});
+        assert_eq!(is(half), "NotReady");
         let mut going = pod(json!({"phase": "Running"}));
         going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         assert_eq!(cells(&going, "1s")[2], "Terminating");
+        going["status"]["phase"] = "Failed".into();
+        assert_eq!(cells(&going, "1s")[2], "Failed");
+    }
+
+    #[test]
+    fn a_container_that_stays_beside_the_others_counts() {
+        let side = json!({"name": "s", "ready": true, "started": true, "restartCount": 3,
+            "state": {"running": {}}, "lastState": {"terminated": {"finishedAt": "2000-01-01T00:00:00Z"}}});
+        let own = json!({"name": "c", "ready": false, "restartCount": 1, "state": {"running": {}}});
+        let once = json!({"name": "i", "ready": true, "restartCount": 5,
+            "state": {"terminated": {"exitCode": 0}}});
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}],
+            "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}]},
+            "status": {"phase": "Running", "containerStatuses": [own],
+                "initContainerStatuses": [once, side]}});
+        let shown = cells(&pod, "1m");
+        assert_eq!((&shown[1], &shown[2]), (&json!("1/2"), &json!("Running")));
+        assert!(shown[3].as_str().unwrap().starts_with("4 ("), "{shown}");
+        assert!(shown[3].as_str().unwrap().ends_with("y ago)"), "{shown}");
     }
 }

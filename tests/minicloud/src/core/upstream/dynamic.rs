@@ -60,13 +60,16 @@ fn watch(call: &mut Call<'_>, application: &Value) -> Result<(), Status> {
 }
 
 fn answer(call: &mut Call<'_>, mut application: Value) -> Value {
-    let result = perform(call, &application);
+    let key = application["Key"].as_str().unwrap_or_default();
+    let result = match (passed(key), &application["Verb"]) {
+        (Some(body), verb) if verb == "get" => Ok(body),
+        _ => perform(call, &application).map(|object| object.to_string().into_bytes()),
+    };
     let fields = fields(&mut application);
     fields.insert("Timestamp".to_owned(), call.now.text().into());
     match result {
-        Ok(object) => {
-            let body = object.to_string();
-            fields.insert("RespBody".to_owned(), BASE64.encode(body.as_bytes()).into());
+        Ok(body) => {
+            fields.insert("RespBody".to_owned(), BASE64.encode(&body).into());
             fields.insert("Status".to_owned(), "Approved".into());
         }
         Err(status) => {
@@ -76,6 +79,22 @@ fn answer(call: &mut Call<'_>, mut application: Value) -> Value {
         }
     }
     application
+}
+
+/// Returns what the cluster answers to questions of discovery: in protobuf, which CloudCore's client
+/// asks for, but for what there is as JSON alone.
+fn passed(key: &str) -> Option<Vec<u8>> {
+    let recorded = match key {
+        "/version" => return Some(br#"{"major":"1","minor":"36","gitVersion":"v1.36.2"}"#.into()),
+        "/api" => {
+            "azhzAAoPCgASC0FQSVZlcnNpb25zEiIKAnYxEhwKCTAuMC4wLjAvMBIPMTkyLjAuMi4yOjE2NDQzGgAiAA=="
+        }
+        "/apis/apps" => {
+            "azhzAAoOCgJ2MRIIQVBJR3JvdXASJAoEYXBwcxINCgdhcHBzL3YxEgJ2MRoNCgdhcHBzL3YxEgJ2MRoAIgA="
+        }
+        _ => return None,
+    };
+    Some(BASE64.decode(recorded.as_bytes()).expect("it is as it was recorded"))
 }
 
 /// What an application's key names.
