@@ -65,13 +65,20 @@ impl Shown {
         if let Some(ips) = fields.get_mut("podIPs").and_then(Value::as_array_mut) {
             ips.retain(|ip| ip["$patch"].is_null());
         }
-        let conditions = fields.get_mut("conditions").and_then(Value::as_array_mut);
-        for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
-            // In the patch they take away what was said before.
-            condition
-                .retain(|key, value| !(matches!(&**key, "reason" | "message") && value.is_null()));
-        }
+        fields.values_mut().for_each(take_out);
         status
+    }
+}
+
+/// Takes out what in the patch takes away what was said before. That it was never probed is said.
+fn take_out(shown: &mut Value) {
+    match shown {
+        Value::Object(fields) => {
+            fields.retain(|key, value| !value.is_null() || key == "lastProbeTime");
+            fields.values_mut().for_each(take_out);
+        }
+        Value::Array(items) => items.iter_mut().for_each(take_out),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
