@@ -1,3 +1,5 @@
+//! Discovery as it was recorded from the real cloud, and what is none.
+
 use data_encoding::BASE64;
 use serde_json::Value;
 
