@@ -5,6 +5,7 @@
 
 mod balance;
 mod head;
+mod open;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::Semaphore;
@@ -136,31 +137,5 @@ impl Proxy {
     /// Returns the number of ports that are served.
     pub(crate) fn len(&self) -> usize {
         self.listeners.len()
-    }
-}
-
-/// A connection or flow that counts for its endpoint, as long as this lives.
-#[derive(Debug)]
-struct Open {
-    balancer: Rc<RefCell<Balancer>>,
-    address: SocketAddr,
-}
-
-impl Open {
-    fn new(balancer: &Rc<RefCell<Balancer>>, address: SocketAddr) -> Self {
-        let balancer = Rc::clone(balancer);
-        balancer.borrow_mut().opened(address);
-        Self { balancer, address }
-    }
-
-    /// Notes that the endpoint was not there after all.
-    fn failed(&self, now: Instant) {
-        self.balancer.borrow_mut().failed(self.address, now);
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.balancer.borrow_mut().closed(self.address);
     }
 }

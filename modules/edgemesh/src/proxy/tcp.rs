@@ -16,9 +16,9 @@ use tokio::task::coop::consume_budget;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::Open;
 use super::balance::{Balancer, Client};
 use super::head::{Look, MAX_HEAD, look};
+use super::open::Open;
 
 /// How many wait to be accepted.
 const BACKLOG: u32 = 1024;

@@ -18,8 +18,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout_at;
 use tracing::debug;
 
-use super::Open;
 use super::balance::{Balancer, Client};
+use super::open::Open;
 use super::tcp::Scratch;
 
 /// How long a flow may be silent in both directions. The kernel forgets an answered one after twice
