@@ -185,6 +185,7 @@ fn budgets(workspace: &Workspace) -> Result<Note> {
 }
 
 fn packages(workspace: &Workspace) -> Result<Note> {
+    workspace.run(&mut workspace.cargo("build --release --package minicloud"))?;
     dist::check(workspace, &workspace.release()).map(Some)
 }
 

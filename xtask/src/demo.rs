@@ -1,7 +1,7 @@
 //! The demonstration: a node in a temporary folder that runs a pod of a cloud's and has a device, and whose modules
 //! are broken one after another, while process ids and the pod's page show that nothing else notices.
 
-mod cloud;
+pub(crate) mod cloud;
 mod interrupt;
 mod node;
 mod pod;

@@ -8,6 +8,7 @@ mod deb;
 mod parts;
 mod rpm;
 mod tree;
+mod trial;
 
 pub(crate) use check::check;
 
@@ -41,9 +42,14 @@ pub(crate) struct Packages {
 
 /// Makes the packages as the arguments say; builds the programs unless a folder of them is named.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
-    let (plan, built) = plan(workspace, arguments)?;
+    let (check_too, arguments): (Vec<_>, Vec<_>) =
+        arguments.iter().cloned().partition(|word| word == "--check");
+    let (plan, built) = plan(workspace, &arguments)?;
     if !built {
         workspace.build_shipped()?;
+    }
+    if !check_too.is_empty() {
+        check(workspace, &plan.programs)?;
     }
     let Packages { deb, rpm } = make(workspace, &plan)?;
     for package in [deb, rpm] {
@@ -74,7 +80,7 @@ fn plan(workspace: &Workspace, arguments: &[String]) -> Result<(Plan, bool)> {
                     .map_err(|_| Usage(format!("revision '{text}', expected a whole number")))?;
             }
             other => {
-                let known = "--bin-dir, --out or --revision";
+                let known = "--bin-dir, --out, --revision or --check";
                 bail!(Usage(format!("unknown argument '{other}', expected {known}")));
             }
         }

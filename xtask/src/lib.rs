@@ -36,9 +36,11 @@ cargo xtask: the project's own commands
       every second while so many pods come and go; fails if one is restarted or something leaks.
       With --devices it kills what devices and MQTT pass through, mosquitto and a mapper among it,
       while the cloud comes and goes; fails if something acknowledged does not reach the cloud.
-  cargo xtask dist [--bin-dir DIR] [--out DIR] [--revision N]
+  cargo xtask dist [--bin-dir DIR] [--out DIR] [--revision N] [--check]
       Makes a deb, an rpm and a bill of materials of the shipped programs in target/dist. With
-      --bin-dir of the programs in a folder, which are not built then.
+      --bin-dir of the programs in a folder, which are not built then. With --check they are made
+      twice, looked at by lintian and rpmlint, and tried in a minimal Debian with a minicloud that
+      is beside the programs.
 
 Exit code: 0 done, 1 failed, 2 usage.";
 

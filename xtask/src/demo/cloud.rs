@@ -16,17 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running cloud; it is killed when dropped.
 #[derive(Debug)]
-pub(super) struct Cloud {
+pub(crate) struct Cloud {
     process: Child,
-    pub(super) hub: String,
-    pub(super) https: String,
-    pub(super) token: String,
-    pub(super) control: String,
+    pub(crate) hub: String,
+    pub(crate) https: String,
+    pub(crate) token: String,
+    pub(crate) control: String,
 }
 
 impl Cloud {
     /// Starts a cloud that keeps what it has in `folder`, on free ports of the loopback.
-    pub(super) fn start(program: &Path, folder: &Path) -> Result<Self> {
+    pub(crate) fn start(program: &Path, folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let mut command = Command::new(program);
         command.arg("--dir").arg(folder);
@@ -48,27 +48,27 @@ impl Cloud {
     }
 
     /// Makes an object what is given.
-    pub(super) fn apply(&self, object: &Value) -> Result<()> {
+    pub(crate) fn apply(&self, object: &Value) -> Result<()> {
         self.ask("PUT", "objects", &object.to_string()).map(drop)
     }
 
     /// Deletes a pod, with the time that it may take to end.
-    pub(super) fn delete(&self, pod: &str) -> Result<()> {
+    pub(crate) fn delete(&self, pod: &str) -> Result<()> {
         self.ask("DELETE", &format!("objects/default/pod/{pod}"), "").map(drop)
     }
 
     /// Returns a pod; nothing where there is none such.
-    pub(super) fn pod(&self, pod: &str) -> Option<Value> {
+    pub(crate) fn pod(&self, pod: &str) -> Option<Value> {
         self.object(&format!("default/pod/{pod}"))
     }
 
     /// Returns an object; nothing where there is none such.
-    pub(super) fn object(&self, key: &str) -> Option<Value> {
+    pub(crate) fn object(&self, key: &str) -> Option<Value> {
         self.ask("GET", &format!("objects/{key}"), "").ok()
     }
 
     /// Tells whether a node is ready, as the cloud finds.
-    pub(super) fn finds_ready(&self, node: &str) -> bool {
+    pub(crate) fn finds_ready(&self, node: &str) -> bool {
         self.ask("GET", &format!("nodes/{node}"), "").is_ok_and(|node| node["ready"] == true)
     }
 
@@ -89,7 +89,7 @@ impl Drop for Cloud {
 ///
 /// # Errors
 /// When nobody answers, or not with success.
-pub(super) fn http(address: &str, method: &str, path: &str, body: &str) -> Result<String> {
+pub(crate) fn http(address: &str, method: &str, path: &str, body: &str) -> Result<String> {
     let address = address.parse().with_context(|| format!("'{address}' is no address"))?;
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

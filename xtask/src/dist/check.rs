@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Packages, Plan, make};
+use super::{Packages, Plan, make, trial};
 use crate::workspace::Workspace;
 
 /// Checks the packages of the programs in a folder; returns their sizes for the summary.
@@ -22,6 +22,8 @@ pub(crate) fn check(workspace: &Workspace, programs: &Path) -> Result<String> {
     same(&first.deb, &again.deb)?;
     same(&first.rpm, &again.rpm)?;
     lint(workspace, &first)?;
+    let next = make(workspace, &plan("next", 2))?;
+    trial::run(workspace, programs, &first.deb, &next.deb)?;
     let size = |path: &Path| Ok::<_, anyhow::Error>(fs::metadata(path)?.len().div_ceil(1024));
     Ok(format!("deb {} KiB, rpm {} KiB", size(&first.deb)?, size(&first.rpm)?))
 }
