@@ -16,7 +16,7 @@ pub(crate) use containers::{
     ExecArguments, Place, PodLogsArguments, PodsArguments, RestartPodArguments, UnholdArguments,
     UnholdWhat,
 };
-pub(crate) use joining::{ConfigCommand, JoinArguments, ResetArguments};
+pub(crate) use joining::{ConfigCommand, DoctorArguments, JoinArguments, ResetArguments};
 pub(crate) use names::{Choice, choice, module, modules};
 use names::{FaultName, ModuleName};
 
@@ -154,6 +154,12 @@ pub(crate) enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+
+    /// Look at all that a node needs, and say what to do about what is wrong
+    ///
+    /// Also before the node has joined, and while the agent is down. Fails when something is wrong;
+    /// a warning is no failure.
+    Doctor(DoctorArguments),
 
     /// Break a module on purpose, to see that nothing else does
     ///

@@ -9,6 +9,7 @@ mod client;
 mod clock;
 mod configuration;
 mod device;
+mod doctor;
 mod exec;
 mod failure;
 mod join;
@@ -83,6 +84,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Join(arguments) => join::run(&arguments, &client, &mut screen),
         Command::Reset(arguments) => reset::run(&arguments, &client, &mut screen),
         Command::Config(command) => configuration::run(&command, &mut screen),
+        Command::Doctor(arguments) => doctor::run(&arguments, &client, &mut screen),
         Command::Fault(arguments) => order::fault(&arguments, &client),
         Command::Version(arguments) => version(arguments.format, &client, &mut screen),
         Command::Completions { shell } => completions(shell, &mut screen),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Output;
+use super::{Format, Output};
 
 #[derive(Debug, Args)]
 pub(crate) struct ConfigFile {
@@ -104,4 +104,20 @@ pub(crate) enum ConfigCommand {
         #[command(flatten)]
         output: Output,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+impl DoctorArguments {
+    /// Tells whether programs read it.
+    pub(crate) fn json(&self) -> bool {
+        self.output.format == Format::Json
+    }
 }
