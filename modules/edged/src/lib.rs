@@ -65,6 +65,7 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     tokio::spawn(events::write(node, store.clone(), report, noted));
     let notes = Notes::new(notes);
     let tally = probes::Tally::default();
+    offer_address(&config);
     let host = Arc::new(Host { runtime: runtime.clone(), store, config, facts, notes, tally });
     let linked = Arc::new(Notify::new());
     let sources =
@@ -111,6 +112,14 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             wanted_sender.send_replace(pods.count());
             pods.said = Some(report);
         }
+    }
+}
+
+/// Sees to it that pods find the node's own API, where they are told of it.
+fn offer_address(config: &config::Config) {
+    let address = config.api.as_ref().and_then(|(address, _)| address.parse().ok());
+    if let Some(Err(error)) = address.map(node::dummy::ensure) {
+        warn!("pods do not find the local API: {error}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod conditions;
+pub(crate) mod dummy;
 pub(crate) mod host;
 mod images;
 

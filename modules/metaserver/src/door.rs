@@ -209,7 +209,11 @@ impl Door {
                 Err(error) => {
                     let name = self.place.name();
                     let absent = error.kind() == io::ErrorKind::AddrNotAvailable;
-                    let more = if absent { ": this host has no such address" } else { "" };
+                    let more = if absent {
+                        ": this host has no such address, see edged's log"
+                    } else {
+                        ""
+                    };
                     self.tell(false, &format!("cannot listen on {name}: {error}{more}"));
                     sleep(PAUSE).await;
                 }

@@ -28,17 +28,50 @@ pub fn program(name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// Returns the path of the informer, a client of the Kubernetes API that is built once by itself:
+/// about two minutes of one processor's time.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn informer() -> Result<PathBuf> {
+    let folder = profile_folder()?.parent().context("no target folder")?.join("informer");
+    let mut cargo = cargo("tests/informer")?;
+    cargo.args(["build", "--quiet", "--locked", "--target-dir"]).arg(&folder);
+    run(&mut cargo)?;
+    Ok(folder.join("debug/informer"))
+}
+
 /// Builds both programs in the profile that the running test was built in.
 fn build() -> Result<PathBuf> {
+    let folder = profile_folder()?;
+    let mut cargo = cargo("")?;
+    cargo.args(["build", "--quiet", "-p", "edgecore", "-p", "edgectl"]);
+    cargo.arg("--target-dir").arg(folder.parent().context("no target folder")?);
+    if cfg!(feature = "quic") {
+        cargo.args(["--features", "edgecore/quic"]);
+    }
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    run(&mut cargo)?;
+    Ok(folder)
+}
+
+/// Returns the folder of the profile that the running test was built in.
+fn profile_folder() -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find the running program")?;
     let folder = own
         .ancestors()
         .find(|folder| folder.ends_with("debug") || folder.ends_with("release"))
         .with_context(|| format!("{} is in no build folder, set {FOLDER}", own.display()))?;
+    Ok(folder.to_owned())
+}
+
+/// Makes a command line of cargo for a folder of the repository.
+fn cargo(folder: &str) -> Result<Command> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace folder")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root).args(["build", "--quiet", "-p", "edgecore", "-p", "edgectl"]);
-    cargo.arg("--target-dir").arg(folder.parent().context("no target folder")?);
+    cargo.current_dir(root.join(folder));
     // What cargo tells a test of the test's own package would make build scripts that look at such
     // words run again, and all that depends on them be built again, each time.
     for (name, _) in std::env::vars_os() {
@@ -47,13 +80,11 @@ fn build() -> Result<PathBuf> {
             cargo.env_remove(&name);
         }
     }
-    if cfg!(feature = "quic") {
-        cargo.args(["--features", "edgecore/quic"]);
-    }
-    if folder.ends_with("release") {
-        cargo.arg("--release");
-    }
+    Ok(cargo)
+}
+
+fn run(cargo: &mut Command) -> Result<()> {
     let status = cargo.status().context("cannot run cargo")?;
     ensure!(status.success(), "cargo build ended with {status}");
-    Ok(folder.to_owned())
+    Ok(())
 }

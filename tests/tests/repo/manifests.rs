@@ -71,10 +71,12 @@ struct Dependency<'a> {
     dev: bool,
 }
 
-/// Returns the crate's folder; nothing for the workspace's own manifest, and for that of the fuzz
-/// targets, which are a workspace of their own.
+/// Returns the crate's folder; nothing for the workspace's own manifest, and for those of the fuzz
+/// targets and of the informer, which are workspaces of their own.
 fn folder(file: &File) -> Option<&str> {
-    file.path.strip_suffix("/Cargo.toml").filter(|folder| *folder != "fuzz")
+    file.path
+        .strip_suffix("/Cargo.toml")
+        .filter(|folder| !["fuzz", "tests/informer"].contains(folder))
 }
 
 /// Finds the row for a folder: its own, or that of the folder above it.
