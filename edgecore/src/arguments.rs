@@ -2,6 +2,7 @@
 //! existing units carry and which mean nothing here.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use supervisor::Options;
@@ -66,6 +67,10 @@ pub(crate) enum Command {
     CheckCloud { config: PathBuf },
     /// Print the devices that the database has, for `edgectl device`.
     Devices { config: PathBuf },
+    /// Print the services that the database has, for `edgectl mesh`.
+    Services { config: PathBuf },
+    /// Ask the mesh for a name as a pod does, for `edgectl mesh resolve`.
+    Resolve { server: SocketAddr, domain: String, namespace: String, name: String },
     /// Print this and end.
     Print(String),
 }
@@ -84,6 +89,9 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
     let (mut effective, mut check_cloud) = (false, false);
     let mut remarks = Vec::new();
     let mut words = words.into_iter().peekable();
+    if words.next_if(|word| word == "mesh").is_some() {
+        return Ok((of_mesh(&words.collect::<Vec<_>>())?, remarks));
+    }
     let convert = words.next_if(|word| word == "config").is_some();
     let devices = words.next_if(|word| !convert && word == "devices").is_some();
     while let Some(word) = words.next() {
@@ -130,6 +138,22 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
         Command::Supervise(Options { config, supervisor_config, runtime_dir, resume })
     };
     Ok((command, remarks))
+}
+
+/// Reads what edgectl wants to know of the mesh.
+fn of_mesh(words: &[OsString]) -> Result<Command, UsageError> {
+    let words: Option<Vec<_>> = words.iter().map(|word| word.to_str()).collect();
+    match words.as_deref() {
+        Some(["services", "--config", config]) => Ok(Command::Services { config: config.into() }),
+        Some(["resolve", server, domain, namespace, name]) => {
+            let server = server.parse().map_err(|_| {
+                UsageError(format!("the server is '{server}', expected an address and a port"))
+            })?;
+            let [domain, namespace, name] = [domain, namespace, name].map(|it| (*it).to_owned());
+            Ok(Command::Resolve { server, domain, namespace, name })
+        }
+        Some(_) | None => Err(UsageError("'mesh' is edgectl's own".to_owned())),
+    }
 }
 
 /// Modules and their supervisor do not work in the folder that the command was given in.

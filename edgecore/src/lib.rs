@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use arguments::{Command, UsageError};
 use ipc_proto::Module;
+use metamanager::store::Trouble;
 
 /// The exit code for a command line that makes no sense.
 const USAGE: u8 = 2;
@@ -52,7 +53,17 @@ fn run(command: Command) -> ExitCode {
             print_line(config::effective(&config).map(|it| it.to_string().into_bytes()))
         }
         Command::CheckCloud { config } => print_line(check_cloud(&config).map(|()| Vec::new())),
-        Command::Devices { config } => print_devices(&config),
+        Command::Devices { config } => {
+            print_rows(&config, ["rows", "objects"], metamanager::store::read_devices)
+        }
+        Command::Services { config } => {
+            let names = ["services", "slices", "endpoints"];
+            print_rows(&config, names, metamanager::store::read_services)
+        }
+        Command::Resolve { server, domain, namespace, name } => {
+            let found = edgemesh::resolve(server, &domain, &namespace, &name);
+            print_line(found.map(String::into_bytes))
+        }
         Command::Print(text) => match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
@@ -60,15 +71,24 @@ fn run(command: Command) -> ExitCode {
     }
 }
 
-/// Prints the devices of the node's database as one JSON object; the agent may run or not.
-fn print_devices(config: &Path) -> ExitCode {
-    let read = config::database(config).and_then(|path| {
-        let read = metamanager::store::read_devices(&path);
-        read.map_err(|trouble| format!("cannot read {}: {trouble}", path.display()))
+/// Prints parts of the node's database as one JSON object; the agent may run or not.
+fn print_rows<const PARTS: usize, Part: AsRef<[u8]>>(
+    config: &Path,
+    names: [&str; PARTS],
+    read: fn(&Path) -> Result<[Part; PARTS], Trouble>,
+) -> ExitCode {
+    let parts = config::database(config).and_then(|path| {
+        read(&path).map_err(|trouble| format!("cannot read {}: {trouble}", path.display()))
     });
-    print_line(read.map(|[rows, objects]| {
-        let parts: [&[u8]; 5] = [b"{\"rows\":", &rows, b",\"objects\":", &objects, b"}"];
-        parts.concat()
+    print_line(parts.map(|parts| {
+        let mut line = Vec::new();
+        for (index, (name, part)) in names.into_iter().zip(&parts).enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
+            line.extend_from_slice(format!("{before}\"{name}\":").as_bytes());
+            line.extend_from_slice(part.as_ref());
+        }
+        line.push(b'}');
+        line
     }))
 }
 

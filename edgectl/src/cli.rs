@@ -2,6 +2,7 @@
 
 mod containers;
 mod joining;
+mod mesh;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ pub(crate) use containers::{
     UnholdWhat,
 };
 pub(crate) use joining::{ConfigCommand, DoctorArguments, JoinArguments, ResetArguments};
+pub(crate) use mesh::MeshCommand;
 pub(crate) use names::{Choice, choice, module, modules};
 use names::{FaultName, ModuleName};
 
@@ -138,6 +140,13 @@ pub(crate) enum Command {
     /// are down. What the mappers' state is only the running agent tells.
     #[command(subcommand)]
     Device(DeviceCommand),
+
+    /// Show services and where they are served, and resolve their names
+    ///
+    /// Services and endpoints are read from the node's database, so also without a cloud and while
+    /// the agent is down. A name is asked for as a pod asks, which needs the running mesh.
+    #[command(subcommand)]
+    Mesh(MeshCommand),
 
     /// Make this machine a node of a cloud
     ///

@@ -15,6 +15,7 @@ mod failure;
 mod join;
 mod local_api;
 mod logs;
+mod mesh;
 mod node;
 mod order;
 mod overview;
@@ -81,6 +82,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::ConfirmUpgrade => local_api::confirm(&client),
         Command::Sandbox(arguments) => sandbox::run(&arguments, &client, &mut screen),
         Command::Device(command) => device::run(&command, &client, &mut screen),
+        Command::Mesh(command) => mesh::run(&command, &client, &mut screen),
         Command::Join(arguments) => join::run(&arguments, &client, &mut screen),
         Command::Reset(arguments) => reset::run(&arguments, &client, &mut screen),
         Command::Config(command) => configuration::run(&command, &mut screen),

@@ -220,6 +220,32 @@ fn a_killed_mesh_answers_again_and_rubbish_hurts_nobody() -> Result<()> {
 }
 
 #[test]
+fn an_operator_sees_services_endpoints_and_what_a_pod_would_find() -> Result<()> {
+    let Some(place) = Place::new()? else { return Ok(()) };
+    let config = place.rig.setup().folder.path().join("edgecore.yaml");
+    let config = config.to_str().context("a path that is text")?;
+    let services =
+        place.rig.edgectl(&["mesh", "services", "--config", config, "-o", "json"])?.json()?;
+    let ids: Vec<_> = services["services"].as_array().context("a list")?.iter().collect();
+    assert_eq!((&ids[0]["id"], &ids[1]["id"]), (&json!("shop/db"), &json!("shop/web")));
+    assert_eq!(ids[0]["endpoints"][1]["address"], "10.1.0.2");
+    let table = place.rig.edgectl(&["mesh", "endpoints", "shop/db", "--config", config])?.out;
+    assert!(table.contains("10.1.0.1") && table.contains("http 8080/TCP"), "{table}");
+    let resolve = |name: &str| place.rig.edgectl(&["mesh", "resolve", "-n", "shop", name]);
+    let found = place.rig.edgectl(&["mesh", "resolve", "web.shop", "-o", "json"])?.json()?;
+    assert_eq!(found["name"], format!("{WEB}."));
+    assert_eq!(found["answers"][0]["data"], "10.96.0.7");
+    assert!(resolve("web")?.out.contains("10.96.0.7"));
+    assert!(resolve("10.1.0.1")?.out.contains(&format!("db-0.{DB}.")));
+    let missing = resolve("none.shop.svc.cluster.local.")?;
+    assert_eq!(missing.code, 1);
+    assert!(missing.err.contains("NXDOMAIN"), "{}", missing.err);
+    place.rig.demand(&Request::Stop { modules: vec![Module::Edgemesh] })?;
+    assert!(resolve("web")?.err.contains("the mesh does not run"));
+    Ok(())
+}
+
+#[test]
 fn names_of_others_outlive_the_server_that_knows_them() -> Result<()> {
     let Some(place) = Place::new()? else { return Ok(()) };
     assert_eq!(place.ask(&["example.org"])?, ["192.0.2.7"]);

@@ -48,6 +48,19 @@ fn devices_need_one_file_alone() {
 }
 
 #[test]
+fn what_edgectl_asks_of_the_mesh_is_understood() {
+    let Ok((Command::Services { config }, _)) = parsed("mesh services --config /a") else {
+        panic!("expected services");
+    };
+    assert_eq!(config, Path::new("/a"));
+    let asked = parsed("mesh resolve 127.0.0.1:53 cluster.local shop web");
+    let Ok((Command::Resolve { server, name, .. }, _)) = asked else { panic!("expected a name") };
+    assert_eq!((server.port(), name.as_str()), (53, "web"));
+    assert!(parsed("mesh resolve 127.0.0.1 cluster.local shop web").is_err());
+    assert!(parsed("mesh").is_err());
+}
+
+#[test]
 fn nonsense_is_refused_by_name() {
     let reason = |line: &str| parsed(line).unwrap_err().0;
     assert_eq!(reason("--frobnicate"), "unknown option --frobnicate");

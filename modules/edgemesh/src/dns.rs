@@ -8,6 +8,7 @@ mod cache;
 mod door;
 mod fqdn;
 mod link;
+mod lookup;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use crate::config::Dns;
 use crate::services::Services;
 use cache::{Cache, Held};
 pub(crate) use door::{Standing, open};
+pub use lookup::resolve;
 use names::Outcome;
 pub(crate) use names::Zone;
 use upstream::Upstreams;

@@ -22,6 +22,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use discovery::Discovery;
+pub use dns::resolve;
 use services::Publisher;
 use targets::Here;
 

@@ -79,13 +79,27 @@ impl Work {
 /// When the file cannot be read.
 pub fn read_devices(path: &Path) -> Result<[Bytes; 2], Trouble> {
     let database = Database::open_to_read(path)?;
-    let array = |question| match database.answer(&question)? {
+    Ok([array(&database, &Question::Twins)?, array(&database, &Question::Kind("device".into()))?])
+}
+
+/// Reads the services of a database as [`read_devices`] does: services, slices of endpoints, and
+/// endpoints as they were before there were slices, each as one JSON array.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_services(path: &Path) -> Result<[Bytes; 3], Trouble> {
+    let database = Database::open_to_read(path)?;
+    let of = |kind: &str| array(&database, &Question::Kind(kind.into()));
+    Ok([of("service")?, of("endpointslice")?, of("endpoints")?])
+}
+
+fn array(database: &Database, question: &Question) -> Result<Bytes, Trouble> {
+    match database.answer(question)? {
         Answer::Array(array) => Ok(array),
         Answer::One(_) | Answer::Rows(_) | Answer::Outbox(_) => {
             Err(Trouble::Failing(format!("{question:?} is not answered with an array")))
         }
-    };
-    Ok([array(Question::Twins)?, array(Question::Kind("device".into()))?])
+    }
 }
 
 /// What the store tells.

@@ -32,6 +32,8 @@ const DATAGRAM: usize = 4096;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Standing {
     address: String,
+    /// What the cluster's names end with.
+    domain: String,
     serving: bool,
     /// Why it is not open.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -43,7 +45,7 @@ type Asked = (Vec<u8>, oneshot::Sender<Vec<u8>>);
 
 /// Answers for ever, and tells how that goes.
 pub(crate) async fn open(config: Dns, services: Services, shown: watch::Sender<Standing>) {
-    let (socket, listener) = listen(config.listen, &shown).await;
+    let (socket, listener) = listen(&config, &shown).await;
     let socket = Arc::new(socket);
     let (asking, mut asked) = mpsc::channel(QUESTIONS);
     tokio::spawn(accept(listener, asking));
@@ -68,8 +70,10 @@ pub(crate) async fn open(config: Dns, services: Services, shown: watch::Sender<S
 }
 
 /// Listens as soon as the address can be had.
-async fn listen(address: SocketAddr, shown: &watch::Sender<Standing>) -> (UdpSocket, TcpListener) {
-    let mut standing = Standing { address: address.to_string(), ..Standing::default() };
+async fn listen(config: &Dns, shown: &watch::Sender<Standing>) -> (UdpSocket, TcpListener) {
+    let address = config.listen;
+    let domain = config.zone.to_string();
+    let mut standing = Standing { address: address.to_string(), domain, ..Standing::default() };
     loop {
         match bind(address).await {
             Ok(sockets) => {

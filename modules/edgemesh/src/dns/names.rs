@@ -1,5 +1,6 @@
 //! What the cluster's names mean, as Kubernetes' specification of DNS has it and CoreDNS answers. No IO.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use super::fqdn::Domain;
@@ -31,6 +32,12 @@ pub(super) enum Outcome {
 #[derive(Clone, Debug)]
 pub(crate) struct Zone {
     origin: Domain,
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.origin.to_string().trim_end_matches('.'))
+    }
 }
 
 /// What stands at a name.

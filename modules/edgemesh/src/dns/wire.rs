@@ -205,6 +205,11 @@ fn body(reader: &mut Reader<'_>, id: u16, flags: u16) -> Option<Query> {
 }
 
 impl Query {
+    /// Asks for a name.
+    pub(super) const fn new(name: Domain, kind: u16) -> Self {
+        Self { id: 0, flags: RECURSION_DESIRED, name, kind, class: IN, edns: None }
+    }
+
     /// Asks for a name on behalf of this query.
     pub(super) fn about(&self, name: Domain) -> Self {
         Self { name, flags: RECURSION_DESIRED, edns: None, ..self.clone() }

@@ -13,7 +13,7 @@ pub(in crate::dns) struct Foreign {
     ttls: Vec<usize>,
     /// How long it holds, in seconds; nothing when it does not say.
     pub(in crate::dns) ttl: Option<u32>,
-    /// The addresses and aliases among its answers.
+    /// The answers that are understood here.
     pub(in crate::dns) answers: Vec<Record>,
 }
 
@@ -116,6 +116,11 @@ fn known(record: &Found, packet: &[u8]) -> Option<Record> {
             Data::Address(bytes.into())
         }
         (kind::CNAME, _) => Data::Alias(reader.name()?),
+        (kind::PTR, _) => Data::Pointer(reader.name()?),
+        (kind::SRV, _) => {
+            let (_priority, weight, port) = (reader.short()?, reader.short()?, reader.short()?);
+            Data::Server { port, weight, target: reader.name()? }
+        }
         _ => return None,
     };
     let is_in = record.class == IN;
