@@ -51,6 +51,18 @@ fn row(rig: &Rig, pod: &str) -> Result<Vec<String>> {
     Ok(row.split_whitespace().map(ToOwned::to_owned).collect())
 }
 
+/// Leaves out what a patch takes away: the cluster's own types have no room for it.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.iter().filter(|(_, value)| !value.is_null());
+            kept.map(|(key, value)| (key.clone(), without_nulls(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
 #[test]
 fn pods_are_listed_read_and_entered_while_the_cloud_is_away() -> Result<()> {
     let Some(node) = Node::start()? else { return Ok(()) };
@@ -72,7 +84,7 @@ fn pods_are_listed_read_and_entered_while_the_cloud_is_away() -> Result<()> {
     let list = rig.edgectl(&["pods", "-n", "default", "-o", "json"])?.json()?;
     let shown = &list["items"][0]["status"];
     for key in ["phase", "containerStatuses", "podIP", "startTime"] {
-        assert_eq!(shown[key], told[key], "{key}");
+        assert_eq!(shown[key], without_nulls(&told[key]), "{key}");
     }
     assert_eq!(rig.edgectl(&["pods", "-n", "other"])?.out, "no pods\n");
 
