@@ -88,11 +88,7 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             event = context.next() => match event {
-                Event::Message(delivery) if delivery.message.route.resource == Resource::Connection => {
-                    linked.notify_one();
-                    delivery.settle();
-                }
-                Event::Message(delivery) => take(&mut pods, delivery),
+                Event::Message(delivery) => take(&mut pods, &linked, delivery),
                 Event::PeerUp(peer) => debug!(%peer, "peer is up"),
                 Event::PeerDown(peer) => debug!(%peer, "peer is down"),
                 Event::Drain => return Ok(()),
@@ -143,10 +139,11 @@ fn begin_statics(
 
 /// Takes a message of the store. It is settled at once: the store has what it says, and sends
 /// everything again to an engine that has died.
-fn take(pods: &mut Pods, delivery: Delivery) {
+fn take(pods: &mut Pods, linked: &Notify, delivery: Delivery) {
     let route = &delivery.message.route;
     let content = delivery.message.content.raw();
     match (&route.operation, &route.resource) {
+        (_, Resource::Connection) => linked.notify_one(),
         (
             Operation::Insert | Operation::Update,
             Resource::Object { kind: Kind::Pod, name: None, .. },
