@@ -19,48 +19,11 @@ use rustix::net::{
     SocketFlags, SocketType, connect, sendmsg, socket_with,
 };
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Unreachable};
 
 /// How long the whole exchange may take. The supervisor waits for nobody and answers within
 /// milliseconds; the rest is for a machine that swaps.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Why the supervisor could not be asked.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreachable {
-    /// No socket, or nobody behind it.
-    #[error(
-        "edgecore is not running ({0}): start it with 'systemctl start edgecore' or run 'edgecore' in a terminal"
-    )]
-    NotRunning(String),
-    /// The socket is not for this user.
-    #[error("permission denied on {0}: run edgectl as root or as the user that edgecore runs as")]
-    Denied(String),
-    /// It takes too long.
-    #[error("edgecore does not answer on {socket} within {seconds} s")]
-    Silent {
-        /// The control socket.
-        socket: String,
-        /// How long was waited.
-        seconds: u64,
-    },
-    /// Something listens that does not speak the protocol.
-    #[error("what listens on {socket} is no edgecore of this version: {reason}")]
-    Foreign {
-        /// The control socket.
-        socket: String,
-        /// What gave it away.
-        reason: String,
-    },
-    /// The operating system's own words.
-    #[error("cannot ask edgecore on {socket}: {error}")]
-    Broken {
-        /// The control socket.
-        socket: String,
-        /// What it said.
-        error: io::Error,
-    },
-}
 
 /// Where the supervisor listens, and how long it may take.
 #[derive(Debug)]

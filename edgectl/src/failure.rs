@@ -3,8 +3,6 @@
 use std::io;
 use std::process::ExitCode;
 
-use crate::client::Unreachable;
-
 /// Why the command did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -26,6 +24,43 @@ pub(crate) enum Failure {
     /// Who read the output has seen enough, as `head` does.
     #[error("the reader of the output is gone")]
     ReaderGone,
+}
+
+/// Why the supervisor could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreachable {
+    /// No socket, or nobody behind it.
+    #[error(
+        "edgecore is not running ({0}): start it with 'systemctl start edgecore' or run 'edgecore' in a terminal"
+    )]
+    NotRunning(String),
+    /// The socket is not for this user.
+    #[error("permission denied on {0}: run edgectl as root or as the user that edgecore runs as")]
+    Denied(String),
+    /// It takes too long.
+    #[error("edgecore does not answer on {socket} within {seconds} s")]
+    Silent {
+        /// The control socket.
+        socket: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// Something listens that does not speak the protocol.
+    #[error("what listens on {socket} is no edgecore of this version: {reason}")]
+    Foreign {
+        /// The control socket.
+        socket: String,
+        /// What gave it away.
+        reason: String,
+    },
+    /// The operating system's own words.
+    #[error("cannot ask edgecore on {socket}: {error}")]
+    Broken {
+        /// The control socket.
+        socket: String,
+        /// What it said.
+        error: io::Error,
+    },
 }
 
 impl From<io::Error> for Failure {
