@@ -9,8 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipc_proto::Module;
-use ipc_proto::control::ModuleState;
+use ipc_proto::{Module, ModuleState};
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ipc_proto::control::{ModuleState, ModuleStatus, Request, Status};
-use ipc_proto::{Module, ModuleSet};
+use ipc_proto::control::{ModuleStatus, Request, Status};
+use ipc_proto::{Module, ModuleSet, ModuleState};
 
 use crate::cli::{self, Choice, FaultArguments, OrderArguments, Waiting};
 use crate::client::Client;

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use ipc_proto::control::{AgentState, ModuleState};
+use ipc_proto::ModuleState;
+use ipc_proto::control::AgentState;
 
 use crate::clock::{Span, Timestamp};
 use crate::report::{Cloud, ExitReport, LinkState, ModuleReport, Report};

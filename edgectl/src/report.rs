@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use ipc_proto::Module;
-use ipc_proto::control::{AgentState, LastExit, ModuleState, ModuleStatus, Status};
+use ipc_proto::control::{AgentState, LastExit, ModuleStatus, Status};
+use ipc_proto::{Module, ModuleState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

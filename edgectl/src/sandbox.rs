@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use ipc_proto::Module;
-use ipc_proto::control::{ModuleState, ModuleStatus, Status};
+use ipc_proto::control::{ModuleStatus, Status};
 use ipc_proto::lifeline::Confinement;
+use ipc_proto::{Module, ModuleState};
 use serde::Serialize;
 
 use crate::cli::{Format, Output};

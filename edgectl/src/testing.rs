@@ -7,13 +7,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use ipc_proto::Module;
 use ipc_proto::control::{
-    AgentState, LastExit, MAX_REQUEST, ModuleState, ModuleStatus, Request, Response, SOCKET_NAME,
-    Status,
+    AgentState, LastExit, MAX_REQUEST, ModuleStatus, Request, Response, SOCKET_NAME, Status,
 };
 use ipc_proto::lifeline::{Confinement, Load};
 use ipc_proto::tap::Record;
+use ipc_proto::{Module, ModuleState};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg};
 
 /// 2026-08-01T10:00:00Z in milliseconds.

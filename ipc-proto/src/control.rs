@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::lifeline::{Confinement, Fault, Load};
-use crate::module::Module;
+use crate::module::{Module, ModuleState};
 use crate::tap::Filter;
 
 /// The file name of the supervisor's socket inside the runtime folder.
@@ -136,24 +136,6 @@ pub struct ModuleStatus {
     pub cgroup: Option<String>,
     /// Bound on its memory in bytes, where there is one.
     pub memory_max: Option<u64>,
-}
-
-/// The life of a module in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ModuleState {
-    /// Its process serves.
-    Running,
-    /// Its process was made and is not ready yet, or waits for its turn to be made.
-    Starting,
-    /// It died and will be started again.
-    Backoff,
-    /// It keeps dying; it is tried again at the longest pause.
-    Held,
-    /// The operator stopped it.
-    Stopped,
-    /// The configuration does not want it.
-    Disabled,
 }
 
 /// How a module ended.

@@ -20,6 +20,6 @@ mod words;
 
 pub use id::{Instance, MessageId};
 pub use message::{Content, Header, Message, Route};
-pub use module::{Module, ModuleSet};
+pub use module::{Module, ModuleSet, ModuleState};
 pub use resource::{Kind, Resource, Scope};
 pub use words::{Group, Operation, Source};

@@ -10,8 +10,8 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::control::ModuleState;
 use crate::id::Instance;
+use crate::module::ModuleState;
 use crate::module::{Module, ModuleSet};
 use crate::tap::Filter;
 

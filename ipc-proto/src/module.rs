@@ -35,6 +35,24 @@ pub enum Module {
     Edgemesh,
 }
 
+/// The life of a module in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModuleState {
+    /// Its process serves.
+    Running,
+    /// Its process was made and is not ready yet, or waits for its turn to be made.
+    Starting,
+    /// It died and will be started again.
+    Backoff,
+    /// It keeps dying; it is tried again at the longest pause.
+    Held,
+    /// The operator stopped it.
+    Stopped,
+    /// The configuration does not want it.
+    Disabled,
+}
+
 impl Module {
     /// How many modules there are.
     pub const COUNT: usize = 10;

@@ -8,17 +8,15 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use bytes::Bytes;
-use ipc_proto::control::{
-    AgentState, LastExit, ModuleState, ModuleStatus, Request, Response, Status,
-};
+use ipc_proto::control::{AgentState, LastExit, ModuleStatus, Request, Response, Status};
 use ipc_proto::frame::{self, Hello, Outcome, Settlement, Window};
 use ipc_proto::lifeline::{
     self, Confine, Confinement, Fault, Load, LogLevel, QueueBounds, Start, ToModule, ToSupervisor,
 };
 use ipc_proto::tap::{Filter, Happening, Record};
 use ipc_proto::{
-    Content, Group, Instance, Kind, Message, MessageId, Module, ModuleSet, Operation, Resource,
-    Route, Scope, Source,
+    Content, Group, Instance, Kind, Message, MessageId, Module, ModuleSet, ModuleState, Operation,
+    Resource, Route, Scope, Source,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;

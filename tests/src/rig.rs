@@ -35,9 +35,9 @@ use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ipc_proto::Module;
-use ipc_proto::control::{AgentState, ModuleState, ModuleStatus, Request, Response, Status};
+use ipc_proto::control::{AgentState, ModuleStatus, Request, Response, Status};
 use ipc_proto::lifeline::Fault;
+use ipc_proto::{Module, ModuleState};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 pub use setup::Setup;

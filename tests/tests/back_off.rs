@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use edgecore_tests::rig::{Rig, Setup, of};
-use ipc_proto::Module;
-use ipc_proto::control::{AgentState, ModuleState, ModuleStatus, Request};
+use ipc_proto::control::{AgentState, ModuleStatus, Request};
+use ipc_proto::{Module, ModuleState};
 use rustix::process::Signal;
 use serde_json::json;
 

@@ -4,8 +4,7 @@ use anyhow::{Context, Result};
 use edgecore_tests::rig::hostile::{Hostile, echo, ping};
 use edgecore_tests::rig::operator::{Live, Said, edgectl};
 use edgecore_tests::rig::{Rig, SOON, Setup, process, wait_for, wait_until};
-use ipc_proto::Module;
-use ipc_proto::control::ModuleState;
+use ipc_proto::{Module, ModuleState};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use edgecore_tests::rig::{Rig, Setup, process};
-use ipc_proto::Module;
-use ipc_proto::control::{LastExit, ModuleState};
+use ipc_proto::control::LastExit;
 use ipc_proto::lifeline::Fault;
+use ipc_proto::{Module, ModuleState};
 use rustix::process::Signal;
 use serde_json::json;
 

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use edgecore_tests::rig::{Rig, Setup, of, process};
-use ipc_proto::Module;
-use ipc_proto::control::{ModuleState, Request};
+use ipc_proto::control::Request;
+use ipc_proto::{Module, ModuleState};
 use rustix::process::Signal;
 use serde_json::json;
 

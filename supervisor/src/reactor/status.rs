@@ -1,8 +1,8 @@
 //! The state of everything, put together when somebody asks. Nothing here waits for a module.
 
-use ipc_proto::Module;
-use ipc_proto::control::{AgentState, ModuleState, ModuleStatus, Status};
+use ipc_proto::control::{AgentState, ModuleStatus, Status};
 use ipc_proto::lifeline::{Standing, ToModule};
+use ipc_proto::{Module, ModuleState};
 
 use super::Reactor;
 use crate::child::{Cause, Phase};

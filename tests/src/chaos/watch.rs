@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use hdrhistogram::Histogram;
-use ipc_proto::Module;
-use ipc_proto::control::{ModuleState, ModuleStatus};
+use ipc_proto::control::ModuleStatus;
+use ipc_proto::{Module, ModuleState};
 
 use super::schedule::Blow;
 use super::summary::{Deaths, Recoveries, Summary};

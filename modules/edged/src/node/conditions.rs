@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use ipc_proto::Module;
-use ipc_proto::control::ModuleState;
 use ipc_proto::lifeline::Standing;
+use ipc_proto::{Module, ModuleState};
 use serde_json::{Value, json};
 
 use crate::notes::{About, Note};
