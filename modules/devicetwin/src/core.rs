@@ -363,7 +363,8 @@ impl Core {
     /// Lets out what can go: reports to the cloud and calls to the mappers.
     pub(crate) fn pump(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.report(now, out);
-        self.mappers.pump(now.at, out);
+        let calls = self.mappers.pump(now.at);
+        out.extend(calls.into_iter().map(|(protocol, call)| Effect::Call(protocol, call)));
     }
 }
 

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
-use crate::core::Effect;
 use crate::dmi::words as w;
 use crate::model::{self, Known, Object};
 use crate::payload::split;
@@ -291,8 +290,9 @@ impl Mappers {
         due.min()
     }
 
-    /// Lets out one call to each mapper that can take one.
-    pub(crate) fn pump(&mut self, now: Instant, out: &mut Vec<Effect>) {
+    /// Lets out one call to each mapper that can take one, with its protocol.
+    pub(crate) fn pump(&mut self, now: Instant) -> Vec<(Box<str>, Call)> {
+        let mut calls = Vec::new();
         for (protocol, mapper) in &mut self.by_protocol {
             if mapper.calling.is_some() || mapper.retry.is_some_and(|retry| retry > now) {
                 continue;
@@ -309,7 +309,7 @@ impl Mappers {
             match what {
                 Ok(what) => {
                     let call = Call { socket: mapper.socket.clone(), about, what };
-                    out.push(Effect::Call(protocol.clone(), call));
+                    calls.push((protocol.clone(), call));
                 }
                 // It stays so until the object changes; the others go on at the next turn.
                 Err(reason) => {
@@ -320,6 +320,7 @@ impl Mappers {
                 }
             }
         }
+        calls
     }
 
     /// Notes how a call ended. A mapper that was out of reach is told everything again; one that

@@ -36,12 +36,8 @@ impl World {
     }
 
     fn call(&mut self) -> Option<What> {
-        let mut out = Vec::new();
-        self.mappers.pump(self.now, &mut out);
-        match out.pop() {
-            Some(Effect::Call(_, call)) => Some(call.what),
-            _ => None,
-        }
+        let (_, call) = self.mappers.pump(self.now).pop()?;
+        Some(call.what)
     }
 
     fn answer(&mut self, result: Result<(), CallError>) {
@@ -123,15 +119,8 @@ fn a_device_of_another_protocol_changes_hands() {
     let info = Info { name: "y".into(), protocol: "opcua".into(), address, ..Info::default() };
     world.mappers.take(info, true).unwrap();
     world.mappers.put_device(&object("default/a", "opcua", "{}"));
-    let mut out = Vec::new();
-    world.mappers.pump(world.now, &mut out);
-    let calls: Vec<_> = out
-        .into_iter()
-        .map(|effect| {
-            let Effect::Call(protocol, call) = effect else { panic!("{effect:?}") };
-            (protocol, call.what)
-        })
-        .collect();
+    let calls = world.mappers.pump(world.now).into_iter();
+    let calls: Vec<_> = calls.map(|(protocol, call)| (protocol, call.what)).collect();
     assert_eq!(calls[0], ("modbus".into(), What::RemoveDevice(named("default/a"))));
     assert!(matches!(&calls[1], (protocol, What::CreateModel(_)) if **protocol == *"opcua"));
 }
