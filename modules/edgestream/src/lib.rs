@@ -9,6 +9,8 @@ mod core;
 mod dial;
 pub mod frames;
 mod local;
+mod outgoing;
+mod ready;
 #[cfg(test)]
 mod recorded;
 mod redial;

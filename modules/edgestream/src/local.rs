@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 
 use crate::core::{Life, failure};
 use crate::frames::HEAD;
+use crate::outgoing::Outgoing;
+use crate::ready::at_once;
 use crate::request::{Manner, Request};
-use crate::tunnel::{Outgoing, at_once};
 use crate::words::{self, Kind, MAX_HEAD};
 
 /// Bytes of a full frame: what a read brings at most, so that a busy stream costs few frames and an

@@ -2,23 +2,23 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind::UnexpectedEof;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, SimplexStream, WriteHalf};
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, SimplexStream, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use crate::config::Config;
 use crate::core::{Effect, MAX_SESSIONS, Sessions};
 use crate::dial::Dialled;
-use crate::frames::{self, Decoder, HEAD, Message};
+use crate::frames::{self, Decoder, Message};
 use crate::local::Local;
+use crate::outgoing::{self, Outgoing};
+use crate::ready::at_once;
 use crate::trouble::Trouble;
-use crate::words::{self, Frame, Kind, MAX_HEAD};
+use crate::words::Frame;
 
 /// Frames that may wait to go out, all sessions together. Each session that wants to send another
 /// waits its turn and reads nothing meanwhile, so this and one frame for each is all there is.
@@ -59,34 +59,6 @@ const BUSY_FACTOR: u32 = 4;
 /// again meanwhile would be worse than to wait: the old attempt, once it succeeds, takes the place
 /// of the new tunnel, and nothing is served until the next one.
 const UNSERVED: Duration = Duration::from_secs(150);
-
-/// A frame to go out: [`HEAD`] bytes of room, then the payload.
-#[derive(Debug)]
-pub(crate) struct Outgoing {
-    kind: frames::Kind,
-    buffer: BytesMut,
-}
-
-impl Outgoing {
-    /// A message of the tunnel, with its room.
-    pub(crate) const fn text(buffer: BytesMut) -> Self {
-        Self { kind: frames::Kind::Text, buffer }
-    }
-
-    fn control(kind: frames::Kind, payload: &[u8]) -> Self {
-        let mut buffer = BytesMut::zeroed(HEAD);
-        buffer.extend_from_slice(payload);
-        Self { kind, buffer }
-    }
-
-    fn said(connection: u64, kind: Kind, data: &[u8]) -> Self {
-        let mut buffer = BytesMut::with_capacity(HEAD + MAX_HEAD + data.len());
-        buffer.resize(HEAD, 0);
-        words::write_head(&mut buffer, connection, kind);
-        buffer.extend_from_slice(data);
-        Self::text(buffer)
-    }
-}
 
 /// The oldest ping that the cloud has not answered.
 struct Ping {
@@ -172,7 +144,7 @@ pub(crate) async fn carry(
     let (up, queue) = mpsc::channel(OUTGOING);
     let (ended_sender, mut ended) = mpsc::channel(MAX_SESSIONS);
     let (pinged_sender, mut pinged) = watch::channel(0);
-    let writing = write(sink, queue, config.write_deadline, pinged_sender);
+    let writing = outgoing::write(sink, queue, config.write_deadline, pinged_sender);
     tokio::pin!(writing);
     let mut decoder = Decoder::new(early);
     let mut hands = Hands::new(config, up, ended_sender);
@@ -331,58 +303,11 @@ impl<'a> Hands<'a> {
     }
 }
 
-/// Writes what is queued until the tunnel ends; `pinged` hears of each ping that is
-/// out, and how many bytes went before it.
-async fn write<S: AsyncWrite + Unpin>(
-    mut sink: S,
-    mut queue: mpsc::Receiver<Outgoing>,
-    patience: Duration,
-    pinged: watch::Sender<usize>,
-) -> Trouble {
-    let mut before = 0;
-    while let Some(Outgoing { kind, mut buffer }) = queue.recv().await {
-        let [mask @ .., _, _, _, _] = module_runtime::instance().0.to_ne_bytes();
-        let start = frames::seal(&mut buffer, kind, mask);
-        buffer.advance(start);
-        while !buffer.is_empty() {
-            match timeout(patience, sink.write(&buffer)).await {
-                Ok(Ok(written)) => {
-                    buffer.advance(written);
-                    before += written;
-                }
-                Ok(Err(error)) => return Trouble::Broken(error),
-                Err(_) => return Trouble::Stalled(patience),
-            }
-        }
-        if queue.is_empty() {
-            match timeout(patience, sink.flush()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Trouble::Broken(error),
-                Err(_) => return Trouble::Stalled(patience),
-            }
-        }
-        if kind == frames::Kind::Ping {
-            pinged.send_replace(std::mem::take(&mut before));
-        }
-    }
-    Trouble::Ending
-}
-
 /// Waits until then; for ever where there is no such time.
 async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Returns what a future has to say now; nothing when it would wait.
-pub(crate) fn at_once<F: Future>(future: F) -> Option<F::Output> {
-    // Without a budget: a caller who tries again would never get a new one.
-    let future = pin!(tokio::task::unconstrained(future));
-    match future.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
     }
 }
 
