@@ -4,8 +4,10 @@
 #[cfg(test)]
 mod tests;
 
+use crate::pod::make::rights;
 use crate::pod::placement::Terms;
-use crate::pod::spec::{Container, Pod, Port};
+use crate::pod::spec::{Container, Pod, Port, Profile};
+use crate::pod::sysctl;
 use crate::status::Verdict;
 
 /// The label of a node's operating system.
@@ -86,6 +88,31 @@ pub(crate) fn fits<'a>(
     Ok(())
 }
 
+/// Checks what the pod wants of the kernel; `armor` is whether the host has AppArmor.
+///
+/// # Errors
+/// Why the pod cannot run here.
+pub(crate) fn may(pod: &Pod, sysctls: &[String], armor: bool) -> Result<(), Verdict> {
+    sysctl::allowed(&pod.spec, sysctls).map_err(|why| no("SysctlForbidden", why))?;
+    let all = pod.spec.all_containers();
+    let profiles: Vec<Profile> = all
+        .filter_map(|it| rights::armor(pod, it))
+        .filter(|profile| profile.r#type != "Unconfined")
+        .collect();
+    let cannot = |why: &str| Err(no("AppArmor", format!("Cannot enforce AppArmor: {why}")));
+    if !profiles.is_empty() && !armor {
+        return cannot("AppArmor is not enabled on the host");
+    }
+    let nameless = |it: &Profile| {
+        it.r#type == "Localhost"
+            && it.localhost_profile.as_deref().is_none_or(|name| name.trim().is_empty())
+    };
+    if profiles.iter().any(nameless) {
+        return cannot("invalid empty AppArmor profile name");
+    }
+    Ok(())
+}
+
 /// Checks what the pod wants of the node itself. Taints do not keep off what is of the node's own.
 ///
 /// # Errors
@@ -108,7 +135,8 @@ pub(crate) fn suits(pod: &Pod, is_static: bool, node: &str, terms: &Terms) -> Re
 }
 
 /// Returns what a pod asks for of a resource: what its containers take together, or an init
-/// container beside the sidecars that are up before it, whichever is more.
+/// container beside the sidecars that are up before it, whichever is more, and what the pod takes by
+/// itself.
 fn request(pod: &Pod, resource: &str) -> i64 {
     let of = |container: &Container| {
         let lists = &container.resources;
@@ -124,7 +152,10 @@ fn request(pod: &Pod, resource: &str) -> i64 {
             sidecars = beside;
         }
     }
-    pod.spec.containers.iter().map(of).fold(sidecars, i64::saturating_add).max(most)
+    let most = pod.spec.containers.iter().map(of).fold(sidecars, i64::saturating_add).max(most);
+    let overhead = pod.spec.overhead.get(resource);
+    let overhead = overhead.map_or(0, |it| if resource == "cpu" { it.milli() } else { it.units() });
+    most.saturating_add(overhead.max(0))
 }
 
 /// Returns the ports of the node that a pod takes for as long as it lives.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::cgroup::{Driver, Groups};
+use crate::pod::sysctl;
 
 /// The sections of the file, as they come.
 #[derive(Debug, Default, Deserialize)]
@@ -62,6 +63,8 @@ struct Kubelet {
     node_status_max_images: Option<i32>,
     eviction_hard: Option<BTreeMap<String, String>>,
     static_pod_path: Option<String>,
+    #[serde(rename = "allowedUnsafeSysctls")]
+    unsafe_sysctls: Option<Vec<String>>,
     cgroup_driver: Option<String>,
     cgroup_root: Option<String>,
     #[serde(rename = "cgroupsPerQOS")]
@@ -113,6 +116,9 @@ pub(crate) struct Config {
     pub(crate) report_event: bool,
     /// Where the static pods are: a folder or a file; empty for none.
     pub(crate) statics: PathBuf,
+    /// Settings of the kernel that pods may have beyond those that touch no other pod: names, or
+    /// beginnings and `*`.
+    pub(crate) unsafe_sysctls: Vec<String>,
     /// The control groups of pods, if each has one of its own.
     pub(crate) groups: Option<Groups>,
 }
@@ -166,21 +172,14 @@ impl Sections {
         let logs = kubelet.pod_logs_dir.unwrap_or_else(|| "/var/log/pods".to_owned());
         let statics = kubelet.static_pod_path.unwrap_or_default();
         check_folders(&root, &logs, &statics, &mut errors);
-        let endpoint = kubelet
-            .container_runtime_endpoint
-            .unwrap_or_else(|| "unix:///run/containerd/containerd.sock".to_owned());
-        let socket = PathBuf::from(endpoint.strip_prefix(UNIX).unwrap_or(&endpoint));
-        if !socket.is_absolute() {
-            errors.push(format!(
-                "containerRuntimeEndpoint is '{endpoint}', expected {UNIX} and a full path"
-            ));
-        }
+        let socket = socket(kubelet.container_runtime_endpoint, &mut errors);
         let node_ip = edged.node_ip.filter(|text| !text.is_empty());
         let address = node_ip.as_ref().and_then(|text| text.parse().ok());
         if let (Some(text), None) = (&node_ip, address) {
             errors.push(format!("edged.nodeIP is '{text}', expected an IP address"));
         }
         let api_address = api_address(kubelet.address.as_deref(), &mut errors);
+        let unsafe_sysctls = sysctls(kubelet.unsafe_sysctls, &mut errors);
         let kept = kubelet.eviction_hard.unwrap_or_default();
         let memory = keep(&kept, "memory.available", Kept::Bytes(100 << 20), &mut errors);
         let disk_kept = keep(&kept, "nodefs.available", Kept::Share(100), &mut errors);
@@ -214,6 +213,7 @@ impl Sections {
             report_event: edged.report_event.unwrap_or(false),
             statics: statics.into(),
             api,
+            unsafe_sysctls,
             groups,
         })
     }
@@ -238,6 +238,23 @@ impl Sections {
         }
         parsed.map(|(host, port)| (host.to_owned(), port))
     }
+}
+
+fn socket(endpoint: Option<String>, errors: &mut Vec<String>) -> PathBuf {
+    let endpoint = endpoint.unwrap_or_else(|| "unix:///run/containerd/containerd.sock".to_owned());
+    let socket = PathBuf::from(endpoint.strip_prefix(UNIX).unwrap_or(&endpoint));
+    if !socket.is_absolute() {
+        errors.push(format!(
+            "containerRuntimeEndpoint is '{endpoint}', expected {UNIX} and a full path"
+        ));
+    }
+    socket
+}
+
+fn sysctls(patterns: Option<Vec<String>>, errors: &mut Vec<String>) -> Vec<String> {
+    let patterns = patterns.unwrap_or_default();
+    errors.extend(patterns.iter().filter_map(|it| sysctl::check(it).err()));
+    patterns
 }
 
 fn check_folders(root: &str, logs: &str, statics: &str, errors: &mut Vec<String>) {

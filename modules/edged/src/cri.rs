@@ -182,8 +182,7 @@ impl Runtime {
     /// Makes a handle on the runtime behind `socket`. To be called inside a tokio runtime; it does
     /// not connect yet.
     pub fn new(socket: PathBuf) -> Self {
-        let endpoint = Endpoint::from_static("http://runtime").buffer_size(BUFFER);
-        Self { channel: endpoint.connect_with_connector_lazy(Dial(Arc::new(socket))) }
+        Self { channel: channel(socket) }
     }
 
     async fn call<Q, A>(
@@ -197,20 +196,61 @@ impl Runtime {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let request = tonic::Request::new(request);
-        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-        let answer = async {
-            let ready = grpc.ready().await;
-            ready.map_err(|error| Status::from_error(error.into()))?;
-            let codec = ProstCodec::<Q, A>::default();
-            grpc.unary(request, PathAndQuery::from_static(path), codec).await
-        };
-        match tokio::time::timeout(patience, answer).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(Trouble::new(call, &status)),
-            Err(_) => Err(Trouble::late(call, patience)),
-        }
+        ask(&self.channel, (call, path), request, patience).await
     }
+}
+
+/// Makes the way to whoever serves a socket; it connects with the first call.
+pub(crate) fn channel(socket: PathBuf) -> Channel {
+    let endpoint = Endpoint::from_static("http://runtime").buffer_size(BUFFER);
+    endpoint.connect_with_connector_lazy(Dial(Arc::new(socket)))
+}
+
+/// Makes a call, by its name and its path.
+pub(crate) async fn ask<Q, A>(
+    channel: &Channel,
+    (call, path): (&'static str, &'static str),
+    request: Q,
+    patience: Duration,
+) -> Result<A, Trouble>
+where
+    Q: Message + 'static,
+    A: Message + Default + 'static,
+{
+    let request = tonic::Request::new(request);
+    let mut grpc = Grpc::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+    let answer = async {
+        let ready = grpc.ready().await;
+        ready.map_err(|error| Status::from_error(error.into()))?;
+        let codec = ProstCodec::<Q, A>::default();
+        grpc.unary(request, PathAndQuery::from_static(path), codec).await
+    };
+    match tokio::time::timeout(patience, answer).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(Trouble::new(call, &status)),
+        Err(_) => Err(Trouble::late(call, patience)),
+    }
+}
+
+/// Makes a call, by its name and its path, that is answered again and again.
+pub(crate) async fn listen<Q, A>(
+    channel: &Channel,
+    (call, path): (&'static str, &'static str),
+    request: Q,
+) -> Result<Streaming<A>, Trouble>
+where
+    Q: Message + 'static,
+    A: Message + Default + 'static,
+{
+    let mut grpc = Grpc::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+    let answer = async {
+        let ready = grpc.ready().await;
+        ready.map_err(|error| Status::from_error(error.into()))?;
+        let codec = ProstCodec::<Q, A>::default();
+        let request = tonic::Request::new(request);
+        grpc.server_streaming(request, PathAndQuery::from_static(path), codec).await
+    };
+    answer.await.map(tonic::Response::into_inner).map_err(|status| Trouble::new(call, &status))
 }
 
 /// Writes a method for each call: its name, the service, the patience, request and answer.
@@ -300,16 +340,7 @@ impl Runtime {
     /// Hears what happens to containers from now on. Older runtimes do not know this call.
     pub async fn events(&self) -> Result<Streaming<w::ContainerEventResponse>, Trouble> {
         const PATH: &str = "/runtime.v1.RuntimeService/GetContainerEvents";
-        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-        let answer = async {
-            let ready = grpc.ready().await;
-            ready.map_err(|error| Status::from_error(error.into()))?;
-            let codec = ProstCodec::<w::GetEventsRequest, _>::default();
-            let request = tonic::Request::new(w::GetEventsRequest {});
-            grpc.server_streaming(request, PathAndQuery::from_static(PATH), codec).await
-        };
-        let call = "GetContainerEvents";
-        answer.await.map(tonic::Response::into_inner).map_err(|status| Trouble::new(call, &status))
+        listen(&self.channel, ("GetContainerEvents", PATH), w::GetEventsRequest {}).await
     }
 
     /// Lists the sandboxes and the containers with these labels, the newest first.

@@ -10,15 +10,18 @@ pub mod bare;
 mod cgroup;
 mod config;
 pub mod cri;
+mod devices;
 mod env;
 mod events;
 mod node;
 mod notes;
 mod pod;
+mod podresources;
 mod pods;
 mod probes;
 mod quantity;
 mod registry;
+mod rpc;
 mod runtime;
 mod statics;
 mod status;
@@ -38,6 +41,7 @@ use tracing::{debug, warn};
 
 use config::Sections;
 use cri::Runtime;
+use devices::Devices;
 use node::{Node, Sources};
 use notes::Notes;
 use pods::Pods;
@@ -66,10 +70,17 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let notes = Notes::new(notes);
     let tally = probes::Tally::default();
     offer_address(&config);
-    let host = Arc::new(Host { runtime: runtime.clone(), store, config, facts, notes, tally });
+    let devices = Devices::begin(&config.root);
+    let shared = runtime.clone();
+    let host = Host { runtime: shared, store, config, facts, notes, tally, devices };
+    let host = Arc::new(host);
     let linked = Arc::new(Notify::new());
-    let sources =
-        Sources { runtime: states.clone(), fleet: context.fleet(), linked: Arc::clone(&linked) };
+    let sources = Sources {
+        runtime: states.clone(),
+        fleet: context.fleet(),
+        linked: Arc::clone(&linked),
+        devices: host.devices.amounts(),
+    };
     let node = Node::new(context.node(), Arc::clone(&host), facts_sender, sources);
     tokio::spawn(runtime::watch(runtime.clone(), states_sender));
     let (wanted_sender, wanted) = watch::channel(0);
@@ -78,11 +89,7 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let (statics_sender, mut statics) = mpsc::channel(1);
     let manifests = host.config.statics.clone();
     let (asks_sender, mut asks) = mpsc::channel::<api::Ask>(ASKS);
-    let (services_sender, mut services) = watch::channel(api::Service::default());
-    let (tally, store) = (host.tally.clone(), host.store.clone());
-    let sources = api::Sources { asks: asks_sender, running, tally, store };
-    api::begin(context.node(), &host.config, sources, services_sender)
-        .context("cannot start the thread of the node's API")?;
+    let mut services = serve(context.node(), &host, asks_sender, running)?;
     let mut pods = Pods::new(context.node(), host);
     begin_statics(&mut pods, &manifests, context.node(), statics_sender);
     loop {
@@ -109,6 +116,22 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             pods.said = Some(report);
         }
     }
+}
+
+/// Serves those who ask about pods: the node's API, on a thread of its own, and monitors of devices.
+fn serve(
+    node: &str,
+    host: &Host,
+    asks: mpsc::Sender<api::Ask>,
+    running: watch::Receiver<runtime::Running>,
+) -> anyhow::Result<watch::Receiver<api::Service>> {
+    podresources::begin(&host.config.root, asks.clone(), host.devices.clone());
+    let (sender, services) = watch::channel(api::Service::default());
+    let sources =
+        api::Sources { asks, running, tally: host.tally.clone(), store: host.store.clone() };
+    let begun = api::begin(node, &host.config, sources, sender);
+    begun.context("cannot start the thread of the node's API")?;
+    Ok(services)
 }
 
 /// Sees to it that pods find the node's own API, where they are told of it.

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod conditions;
+mod devices;
 pub(crate) mod dummy;
 pub(crate) mod host;
 mod images;
@@ -18,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::devices::Amounts;
 use crate::notes::About;
 use crate::pod::placement::Terms;
 use crate::runtime::State;
@@ -64,6 +66,8 @@ pub(crate) struct Sources {
     pub(crate) fleet: watch::Receiver<Vec<Standing>>,
     /// Told that the cloud is back.
     pub(crate) linked: Arc<Notify>,
+    /// The devices of plug-ins.
+    pub(crate) devices: watch::Receiver<Amounts>,
 }
 
 /// The node's life towards the cloud.
@@ -162,6 +166,7 @@ impl Node {
                 () = changed(&mut addresses) => tokio::time::sleep(GATHER).await,
                 Ok(()) = self.sources.runtime.changed() => {}
                 Ok(()) = self.sources.fleet.changed() => {}
+                Ok(()) = self.sources.devices.changed() => {}
             }
         }
     }
@@ -178,6 +183,7 @@ impl Node {
             storage: i64::try_from(self.host.config.disk_kept.of(self.facts.disk))
                 .unwrap_or(i64::MAX),
             terms: Arc::clone(&self.terms),
+            recursive: Arc::clone(&self.sources.runtime.borrow().recursive),
             runtime: if runtime.is_empty() { self.known.borrow().runtime.clone() } else { runtime },
         };
         self.known.send_if_modified(|facts| std::mem::replace(facts, known.clone()) != known);
@@ -293,7 +299,7 @@ impl Node {
         let mut addresses: Vec<Value> = Vec::new();
         addresses.extend(facts.address.map(|it| json!({"type": "InternalIP", "address": it})));
         addresses.push(json!({"type": "Hostname", "address": self.name}));
-        json!({
+        let mut status = json!({
             "capacity": {
                 "cpu": facts.cpus.to_string(),
                 "memory": format!("{}Ki", memory / 1024),
@@ -320,7 +326,9 @@ impl Node {
                 "operatingSystem": "linux",
                 "architecture": host::architecture(),
             },
-        })
+        });
+        devices::add(&mut status, &self.sources.devices.borrow(), module_runtime::unix_millis());
+        status
     }
 
     /// Looks at everything that makes the node well or ill, and tells what happened.

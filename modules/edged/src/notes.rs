@@ -54,7 +54,12 @@ impl About {
     /// Names a container of a pod.
     pub(crate) fn container(pod: &Pod, name: &str) -> Self {
         let is_init = pod.spec.init_containers.iter().any(|init| init.name == name);
-        let list = if is_init { "initContainers" } else { "containers" };
+        let is_guest = || pod.spec.ephemeral_containers.iter().any(|guest| guest.name == name);
+        let list = match is_init {
+            true => "initContainers",
+            false if is_guest() => "ephemeralContainers",
+            false => "containers",
+        };
         Self { part: format!("spec.{list}{{{name}}}"), ..Self::pod(pod) }
     }
 }

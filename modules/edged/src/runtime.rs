@@ -1,6 +1,6 @@
 //! Watching the runtime: whether it is there and ready, and what changes in it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) version: String,
     /// Why no pods can run; empty when they can.
     pub(crate) trouble: String,
+    /// The handlers that can keep from writing what is mounted below a volume.
+    pub(crate) recursive: Arc<BTreeSet<String>>,
 }
 
 /// Keeps the state up to date, for ever.
@@ -87,7 +89,12 @@ async fn look(runtime: &Runtime, known: Option<&State>) -> Result<State, Trouble
             (version.runtime_name, version.runtime_version)
         }
     };
-    let status = runtime.status(w::StatusRequest {}).await?.status.unwrap_or_default();
+    let answer = runtime.status(w::StatusRequest {}).await?;
+    let can = |it: &w::RuntimeHandler| {
+        it.features.is_some_and(|features| features.recursive_read_only_mounts)
+    };
+    let recursive = answer.runtime_handlers.into_iter().filter(can).map(|it| it.name).collect();
+    let status = answer.status.unwrap_or_default();
     let unmet = |kind: &str| {
         let condition = status.conditions.iter().find(|it| it.r#type == kind);
         match condition {
@@ -99,7 +106,8 @@ async fn look(runtime: &Runtime, known: Option<&State>) -> Result<State, Trouble
         }
     };
     let trouble: Vec<_> = ["RuntimeReady", "NetworkReady"].into_iter().filter_map(unmet).collect();
-    Ok(State { looked: true, name, version, trouble: trouble.join("; ") })
+    let (trouble, recursive) = (trouble.join("; "), Arc::new(recursive));
+    Ok(State { looked: true, name, version, trouble, recursive })
 }
 
 /// A pod that the runtime has something of.

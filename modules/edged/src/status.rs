@@ -107,6 +107,7 @@ pub(crate) fn patch(situation: &Situation<'_>, transitions: &mut Transitions) ->
     };
     list("initContainerStatuses", &spec.init_containers, true);
     list("containerStatuses", &spec.containers, false);
+    list("ephemeralContainerStatuses", &spec.ephemeral_containers, false);
     status.insert("startTime".to_owned(), rfc3339(situation.start).into());
     if !situation.host_ip.is_empty() {
         status.insert("hostIP".to_owned(), situation.host_ip.into());
@@ -279,10 +280,12 @@ impl Situation<'_> {
 
     fn container(&self, container: &Container, init: bool) -> Value {
         let latest = self.seen.latest(&container.name);
-        if let (None, true, Some(forgotten)) = (latest, init, self.forgotten(container)) {
+        let guest = self.is_ephemeral(container);
+        if let (None, true, Some(forgotten)) = (latest, init || guest, self.forgotten(container)) {
             return forgotten;
         }
         let (started, ready) = latest.map_or((false, false), |latest| self.health(latest));
+        let ready = ready && !guest;
         let done = init
             && !container.is_sidecar()
             && latest.is_some_and(|it| it.state == State::Exited && it.exit_code == 0);
@@ -312,12 +315,16 @@ impl Situation<'_> {
             "image": image.unwrap_or(&container.image),
             "imageID": latest.map_or("", |latest| &latest.image_ref),
             "containerID": if id.is_empty() { Value::Null } else { id.into() },
-            "started": started,
+            "started": Some(started).filter(|_| !guest),
         })
     }
 
-    /// Tells of an init container that has done its work and that the runtime does not have any
-    /// more: a kubelet removes such. Its end stays as it was reported.
+    fn is_ephemeral(&self, container: &Container) -> bool {
+        self.pod.spec.ephemeral_containers.iter().any(|it| it.name == container.name)
+    }
+
+    /// Tells of an init container, or an ephemeral one, that has done its work and that the runtime
+    /// does not have any more: a kubelet removes such. Its end stays as it was reported.
     fn forgotten(&self, container: &Container) -> Option<Value> {
         let ran = self.pod.status.ran(&container.name)?;
         let terminated = ran.state.terminated.as_ref()?;
@@ -336,7 +343,8 @@ impl Situation<'_> {
 
     /// Tells whether a container that ended is to run again.
     fn waits(&self, container: &Container, ended: &Contained) -> bool {
-        if self.stage != Stage::Living || self.pod.metadata.deletion_timestamp.is_some() {
+        let over = self.stage != Stage::Living || self.pod.metadata.deletion_timestamp.is_some();
+        if over || self.is_ephemeral(container) {
             return false;
         }
         let is_init = self.pod.spec.init_containers.iter().any(|init| init.name == container.name);

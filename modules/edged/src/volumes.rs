@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::env::{self, Facts, Found};
 use crate::pod::names;
 use crate::pod::spec::{Pod, Projection, Volume};
+use crate::pod::volume::VolumeImage;
 use crate::quantity::Quantity;
 use crate::store::{Lack, Store, object};
 use payload::{Files, Tokens};
@@ -29,6 +30,15 @@ pub(crate) struct Folder {
     pub(crate) path: PathBuf,
     /// Whether no container may write to it, whatever its mount says.
     pub(crate) read_only: bool,
+    /// The image that is mounted in place of a folder, as the runtime calls it or as the pod does.
+    pub(crate) image: Option<VolumeImage>,
+}
+
+impl Folder {
+    /// Names a folder that containers may write to.
+    pub(crate) const fn at(path: PathBuf) -> Self {
+        Self { path, read_only: false, image: None }
+    }
 }
 
 /// The folder of a pod.
@@ -175,7 +185,11 @@ fn place(
     if let Some(host) = &volume.host_path {
         let path = PathBuf::from(&host.path);
         tree::check_host_path(&path, host.r#type.as_deref().unwrap_or_default())?;
-        return Ok(Folder { path, read_only: false });
+        return Ok(Folder::at(path));
+    }
+    if let Some(image) = &volume.image {
+        let image = Some(image.clone());
+        return Ok(Folder { read_only: true, image, ..Folder::at(PathBuf::new()) });
     }
     if let Some(empty) = &volume.empty_dir {
         let folder = folder("empty-dir");
@@ -185,7 +199,7 @@ fn place(
             medium => return Err(format!("emptyDir medium '{medium}' is not supported")),
         };
         tree::empty(&folder, memory, group).map_err(failed)?;
-        return Ok(Folder { path: folder, read_only: false });
+        return Ok(Folder::at(folder));
     }
     let plugin = match volume {
         Volume { config_map: Some(_), .. } => "configmap",
@@ -202,7 +216,7 @@ fn place(
     let memory = (plugin != "configmap").then_some(0);
     tree::empty(&folder, memory, None).map_err(failed)?;
     tree::write(&folder, &files.unwrap_or_default(), group).map_err(failed)?;
-    Ok(Folder { path: folder, read_only: true })
+    Ok(Folder { read_only: true, ..Folder::at(folder) })
 }
 
 /// Returns how large a volume of memory may become, in bytes: what it says, what all containers

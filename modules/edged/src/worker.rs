@@ -3,6 +3,8 @@
 
 mod act;
 mod admit;
+mod class;
+mod devices;
 mod image;
 mod look;
 mod mirror;
@@ -11,7 +13,7 @@ mod sandbox;
 mod start;
 mod tell;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use tracing::{debug, info};
 
 use crate::config::Config;
 use crate::cri::Runtime;
+use crate::devices::Devices;
 use crate::env::Facts;
 use crate::notes::{About, Notes};
 use crate::pod::backoff::adopted;
@@ -43,6 +46,7 @@ pub(crate) struct Host {
     pub(crate) facts: watch::Receiver<NodeFacts>,
     pub(crate) notes: Notes,
     pub(crate) tally: Tally,
+    pub(crate) devices: Devices,
 }
 
 /// What the node knows about itself.
@@ -60,6 +64,8 @@ pub(crate) struct NodeFacts {
     pub(crate) terms: Arc<Terms>,
     /// What the runtime calls itself; empty until it was reached.
     pub(crate) runtime: String,
+    /// The handlers of the runtime that can keep from writing what is mounted below a volume.
+    pub(crate) recursive: Arc<BTreeSet<String>>,
 }
 
 /// What a worker is told.
@@ -160,6 +166,8 @@ struct Worker {
     mirror: Option<Mirror>,
     /// Whether the pod waits for somebody on the node to let it go.
     held: bool,
+    /// What of the runtime runs the pod; its default is empty.
+    handler: String,
 }
 
 /// What a round came to.
@@ -261,6 +269,7 @@ impl Worker {
             mirror_due: 0,
             mirror: None,
             held: false,
+            handler: String::new(),
         }
     }
 
@@ -316,6 +325,9 @@ impl Worker {
         let mut plan = plan(&self.pod, &self.seen, &self.ledger, end, now);
         if self.held {
             plan.steps.clear();
+        }
+        if plan.stage != Stage::Living && self.stage == Stage::Living {
+            self.release_devices().await;
         }
         self.stage = plan.stage;
         self.note_pauses(now);

@@ -80,6 +80,36 @@ fn pods_of_other_systems_are_refused() {
     assert_eq!(reason(&labelled, &[]), "PodOSSelectorNodeLabelDoesNotMatch");
 }
 
+#[test]
+fn what_a_pod_takes_by_itself_counts() {
+    let mut heavy = pod(&json!({"containers": [asking(&json!({"cpu": "1"}))]}));
+    heavy.spec.overhead = serde_json::from_value(json!({"cpu": "250m", "memory": "2Gi"})).unwrap();
+    assert_eq!(request(&heavy, "cpu"), 1250);
+    assert_eq!(reason(&heavy, &[]), "OutOfmemory");
+}
+
+#[test]
+fn a_profile_needs_a_kernel_that_keeps_it() {
+    let with = |profile: Value| {
+        pod(
+            &json!({"containers": [{"name": "c", "securityContext": {"appArmorProfile": profile}}]}),
+        )
+    };
+    let said = |pod: &Pod, armor: bool| may(pod, &[], armor).err().map(|it| it.message);
+    let runtimes = with(json!({"type": "RuntimeDefault"}));
+    assert_eq!(said(&runtimes, true), None);
+    let cannot = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+    assert_eq!(said(&runtimes, false).as_deref(), Some(cannot));
+    assert_eq!(said(&with(json!({"type": "Unconfined"})), false), None);
+    assert_eq!(said(&with(json!({"type": "Localhost", "localhostProfile": "p"})), true), None);
+    assert!(said(&with(json!({"type": "Localhost"})), true).is_some());
+    let mut annotated = pod(&json!({"containers": [{"name": "c"}]}));
+    let key = "container.apparmor.security.beta.kubernetes.io/c".to_owned();
+    annotated.metadata.annotations = Some([(key, "localhost/p".to_owned())].into());
+    assert_eq!(said(&annotated, false).as_deref(), Some(cannot));
+    assert_eq!(may(&annotated, &[], false).unwrap_err().reason, "AppArmor");
+}
+
 fn node() -> Terms {
     Terms::of(&json!({
         "metadata": {"labels": {"disk": "ssd", "cores": "4"}},

@@ -39,6 +39,24 @@ pub struct StatusRequest {}
 pub struct StatusResponse {
     #[prost(message, optional, tag = "1")]
     pub status: Option<RuntimeStatus>,
+    #[prost(message, repeated, tag = "3")]
+    pub runtime_handlers: Vec<RuntimeHandler>,
+}
+
+/// One way to run pods; the default has no name.
+#[derive(Clone, PartialEq, Message)]
+pub struct RuntimeHandler {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, optional, tag = "2")]
+    pub features: Option<RuntimeHandlerFeatures>,
+}
+
+/// What it can do.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct RuntimeHandlerFeatures {
+    #[prost(bool, tag = "1")]
+    pub recursive_read_only_mounts: bool,
 }
 
 /// Its conditions.
@@ -159,6 +177,8 @@ pub struct LinuxSandboxSecurityContext {
     pub privileged: bool,
     #[prost(message, optional, tag = "9")]
     pub seccomp: Option<SecurityProfile>,
+    #[prost(message, optional, tag = "10")]
+    pub apparmor: Option<SecurityProfile>,
 }
 
 /// The Linux part of a sandbox.

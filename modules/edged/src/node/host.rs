@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
+use std::path::Path;
 
 use crate::config::Config;
 
@@ -58,6 +59,12 @@ fn route_address() -> Option<IpAddr> {
         let address = socket.local_addr().ok()?.ip();
         (!address.is_unspecified() && !address.is_loopback()).then_some(address)
     })
+}
+
+/// Tells whether the kernel confines processes with AppArmor.
+pub(crate) fn has_armor() -> bool {
+    let on = fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+    on.starts_with('Y') && Path::new("/sys/kernel/security/apparmor").exists()
 }
 
 /// Counts processors in a list such as `0-3,8`.

@@ -15,6 +15,7 @@ pub(crate) struct LastStatus {
     pub(crate) pod_ips: Vec<Ip>,
     pub(crate) container_statuses: Vec<LastContainer>,
     pub(crate) init_container_statuses: Vec<LastContainer>,
+    pub(crate) ephemeral_container_statuses: Vec<LastContainer>,
 }
 
 impl LastStatus {
@@ -31,7 +32,8 @@ impl LastStatus {
 
     /// Returns what was reported of a container that ran once.
     pub(crate) fn ran(&self, name: &str) -> Option<&LastContainer> {
-        let mut all = self.container_statuses.iter().chain(&self.init_container_statuses);
+        let all = self.container_statuses.iter().chain(&self.init_container_statuses);
+        let mut all = all.chain(&self.ephemeral_container_statuses);
         all.find(|it| it.name == name && it.container_id.is_some())
     }
 

@@ -1,14 +1,15 @@
 //! A pod's sandbox and containers in the runtime's words. Pure: what comes from outside the pod is
 //! handed in.
 
+pub(crate) mod rights;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use super::names;
-use super::spec::{Container, Pod, Profile, Quantity, Security};
+use super::spec::{Container, Pod, Quantity};
 use crate::cgroup::Groups;
 use crate::cri::words as w;
 
@@ -137,33 +138,6 @@ pub(crate) fn hosts_file(pod: &Pod, ips: &[String], domain: &str, of_host: &str)
     text
 }
 
-fn namespaces(pod: &Pod) -> w::NamespaceOption {
-    let spec = &pod.spec;
-    let or_pod = |host: bool| if host { w::NamespaceMode::Node } else { w::NamespaceMode::Pod };
-    let pid = match (spec.host_pid, spec.share_process_namespace) {
-        (true, _) => w::NamespaceMode::Node,
-        (false, true) => w::NamespaceMode::Pod,
-        (false, false) => w::NamespaceMode::Container,
-    };
-    w::NamespaceOption {
-        network: or_pod(spec.host_network).into(),
-        pid: pid.into(),
-        ipc: or_pod(spec.host_ipc).into(),
-        target_id: String::new(),
-    }
-}
-
-const fn number(value: i64) -> w::Int64Value {
-    w::Int64Value { value }
-}
-
-fn groups(pod: &Pod) -> Vec<i64> {
-    let own = pod.spec.security_context.as_ref();
-    let more = own.map(|own| own.supplemental_groups.clone()).unwrap_or_default();
-    let of_files = own.and_then(|own| own.fs_group).map(i64::from);
-    more.into_iter().chain(of_files).collect()
-}
-
 /// Returns the sandbox of a pod. `seen` is when the pod came, in RFC 3339.
 pub(crate) fn sandbox(
     pod: &Pod,
@@ -191,20 +165,9 @@ pub(crate) fn sandbox(
             }
         })
         .collect();
-    let privileged = pod.spec.all_containers().any(|container| {
-        container.security_context.as_ref().is_some_and(|security| security.privileged)
-    });
-    let security = w::LinuxSandboxSecurityContext {
-        namespace_options: Some(namespaces(pod)),
-        run_as_user: own.and_then(|own| own.run_as_user).map(number),
-        run_as_group: own.and_then(|own| own.run_as_group).map(number),
-        supplemental_groups: groups(pod),
-        privileged,
-        seccomp: Some(w::SecurityProfile::default()),
-        ..Default::default()
-    };
+    let security = rights::sandbox(pod);
     let sysctls = own.map(|own| &own.sysctls).into_iter().flatten();
-    let sysctls = sysctls.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect();
+    let sysctls = sysctls.map(|it| (super::sysctl::plain(&it.name), it.value.clone())).collect();
     let hostname = kernel_name(pod, settings.cluster_domain);
     let logs = settings.logs.map(|logs| names::log_folder(logs, pod).display().to_string());
     w::PodSandboxConfig {
@@ -288,82 +251,6 @@ fn resources(pod: &Pod, container: &Container, memory: i64) -> w::LinuxContainer
     }
 }
 
-fn profile(profile: Option<&Profile>, settings: &Settings<'_>) -> w::SecurityProfile {
-    let (kind, localhost_ref) = match profile.map(|profile| profile.r#type.as_str()) {
-        Some("RuntimeDefault") => (w::ProfileType::RuntimeDefault, String::new()),
-        Some("Localhost") => {
-            let file = profile.and_then(|profile| profile.localhost_profile.as_deref());
-            let root = settings.root.unwrap_or(Path::new("/")).join("seccomp");
-            // Whatever the pod says, the profile is one of this node's.
-            let inside = |part: &Component<'_>| matches!(part, Component::Normal(_));
-            let file = Path::new(file.unwrap_or_default()).components().filter(inside);
-            let path = root.join(file.collect::<PathBuf>());
-            (w::ProfileType::Localhost, path.display().to_string())
-        }
-        None if settings.seccomp_default => (w::ProfileType::RuntimeDefault, String::new()),
-        Some(_) | None => (w::ProfileType::Unconfined, String::new()),
-    };
-    w::SecurityProfile { profile_type: kind.into(), localhost_ref }
-}
-
-/// Paths of the kernel that a container does not see, and those that it may not write.
-const MASKED: [&str; 10] = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-];
-const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
-fn security(
-    pod: &Pod,
-    container: &Container,
-    settings: &Settings<'_>,
-) -> w::LinuxContainerSecurityContext {
-    let of_pod = pod.spec.security_context.as_ref();
-    let default = Security::default();
-    let own = container.security_context.as_ref().unwrap_or(&default);
-    let user = own.run_as_user.or_else(|| of_pod?.run_as_user);
-    let group = own.run_as_group.or_else(|| of_pod?.run_as_group);
-    let seccomp = own.seccomp_profile.as_ref().or_else(|| of_pod?.seccomp_profile.as_ref());
-    let bare = own.privileged || own.proc_mount.as_deref() == Some("Unmasked");
-    let paths = |paths: &[&str]| {
-        if bare { Vec::new() } else { paths.iter().map(|path| (*path).to_owned()).collect() }
-    };
-    let seccomp = if own.privileged {
-        w::SecurityProfile {
-            profile_type: w::ProfileType::Unconfined.into(),
-            localhost_ref: String::new(),
-        }
-    } else {
-        profile(seccomp, settings)
-    };
-    w::LinuxContainerSecurityContext {
-        capabilities: own.capabilities.as_ref().map(|capabilities| w::Capability {
-            add_capabilities: capabilities.add.clone(),
-            drop_capabilities: capabilities.drop.clone(),
-        }),
-        privileged: own.privileged,
-        namespace_options: Some(namespaces(pod)),
-        run_as_user: user.map(number),
-        run_as_group: group.map(number),
-        readonly_rootfs: own.read_only_root_filesystem,
-        supplemental_groups: groups(pod),
-        no_new_privs: own.allow_privilege_escalation == Some(false),
-        masked_paths: paths(&MASKED),
-        readonly_paths: paths(&READ_ONLY),
-        seccomp: Some(seccomp),
-        ..Default::default()
-    }
-}
-
 /// What a container's making needs beside pod and container.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Parts {
@@ -372,6 +259,21 @@ pub(crate) struct Parts {
     pub(crate) image: String,
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) mounts: Vec<w::Mount>,
+    /// What comes with the devices of plug-ins.
+    pub(crate) devices: Extra,
+    /// The container whose processes it is to see, by the runtime's id; for its own empty.
+    pub(crate) target: String,
+}
+
+/// What a container gets with the devices that plug-ins gave it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Extra {
+    pub(crate) variables: Vec<(String, String)>,
+    pub(crate) mounts: Vec<w::Mount>,
+    pub(crate) devices: Vec<w::Device>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// Devices by the names of their descriptions.
+    pub(crate) named: Vec<w::CdiDevice>,
 }
 
 /// Returns a container of a pod.
@@ -381,7 +283,15 @@ pub(crate) fn container(
     settings: &Settings<'_>,
     parts: Parts,
 ) -> w::ContainerConfig {
-    let Parts { restarts, image, variables, mounts } = parts;
+    let Parts { restarts, image, mut variables, mut mounts, devices: extra, target } = parts;
+    // What the pod sets itself goes before what a plug-in sets.
+    let is_new = |(key, _): &(String, String)| !variables.iter().any(|(known, _)| known == key);
+    let more: Vec<_> = extra.variables.into_iter().filter(is_new).collect();
+    variables.extend(more);
+    mounts.extend(extra.mounts);
+    let mut annotations = extra.annotations;
+    annotations.extend(names::container_annotations(pod, container, restarts));
+    let signal = container.lifecycle.as_ref().and_then(|it| it.stop_signal.as_deref());
     let lookup = |name: &str| {
         variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     };
@@ -395,16 +305,18 @@ pub(crate) fn container(
         args: expand(&container.args),
         working_dir: container.working_dir.clone(),
         mounts,
-        devices: Vec::new(),
+        devices: extra.devices,
+        cdi_devices: extra.named,
+        stop_signal: signal.map_or(0, rights::signal),
         labels: names::container_labels(pod, container),
-        annotations: names::container_annotations(pod, container, restarts),
+        annotations,
         log_path: names::log_file(&container.name, restarts),
         stdin: container.stdin,
         stdin_once: container.stdin_once,
         tty: container.tty,
         linux: Some(w::LinuxContainerConfig {
             resources: Some(resources(pod, container, settings.memory)),
-            security_context: Some(security(pod, container, settings)),
+            security_context: Some(rights::container(pod, container, settings, target)),
         }),
         envs: variables.into_iter().map(|(key, value)| w::KeyValue { key, value }).collect(),
     }

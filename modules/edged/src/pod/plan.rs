@@ -4,6 +4,7 @@
 //! A plan holds the steps that can be taken now; after them the pod is looked at again. A plan
 //! without steps says when to look at the latest.
 
+mod ephemeral;
 #[cfg(test)]
 mod tests;
 
@@ -225,6 +226,7 @@ impl Planner<'_> {
         if self.drop_others(&sandbox) {
             return;
         }
+        self.start_ephemeral(&sandbox);
         match self.prepare(&sandbox) {
             Progress::Blocked => {}
             Progress::Failed => self.done(),
@@ -266,9 +268,7 @@ impl Planner<'_> {
         for (at, container) in seen.containers.iter().enumerate() {
             let newer = &seen.containers[..at];
             let is_double = || newer.iter().any(|it| it.name == container.name);
-            let is_foreign = || {
-                spec.ephemeral_containers.is_empty() && spec.container(&container.name).is_none()
-            };
+            let is_foreign = || spec.container(&container.name).is_none();
             let why = match container {
                 it if !it.is_alive() => continue,
                 it if it.sandbox != sandbox.id => Why::OldSandbox,

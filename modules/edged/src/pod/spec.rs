@@ -73,7 +73,7 @@ pub(crate) struct Spec {
     pub(crate) volumes: Vec<Volume>,
     pub(crate) init_containers: Vec<Container>,
     pub(crate) containers: Vec<Container>,
-    pub(crate) ephemeral_containers: Vec<IgnoredAny>,
+    pub(crate) ephemeral_containers: Vec<Container>,
     pub(crate) restart_policy: RestartPolicy,
     pub(crate) termination_grace_period_seconds: Option<i64>,
     pub(crate) active_deadline_seconds: Option<i64>,
@@ -95,6 +95,8 @@ pub(crate) struct Spec {
     pub(crate) set_hostname_as_fqdn: Option<bool>,
     pub(crate) host_aliases: Vec<HostAlias>,
     pub(crate) runtime_class_name: Option<String>,
+    /// What running it takes beside its containers.
+    pub(crate) overhead: BTreeMap<String, Quantity>,
     pub(crate) resource_claims: Vec<IgnoredAny>,
     pub(crate) readiness_gates: Vec<Gate>,
     pub(crate) enable_service_links: Option<bool>,
@@ -148,7 +150,8 @@ pub(crate) struct PodSecurity {
     pub(crate) run_as_non_root: Option<bool>,
     pub(crate) supplemental_groups: Vec<i64>,
     pub(crate) fs_group: Option<u32>,
-    pub(crate) se_linux_options: Option<IgnoredAny>,
+    pub(crate) fs_group_change_policy: Option<String>,
+    pub(crate) se_linux_options: Option<SeLinux>,
     pub(crate) app_armor_profile: Option<Profile>,
     pub(crate) sysctls: Vec<Sysctl>,
     pub(crate) seccomp_profile: Option<Profile>,
@@ -159,6 +162,16 @@ pub(crate) struct PodSecurity {
 pub(crate) struct Sysctl {
     pub(crate) name: String,
     pub(crate) value: String,
+}
+
+/// The label of a container's processes and files.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct SeLinux {
+    pub(crate) user: String,
+    pub(crate) role: String,
+    pub(crate) r#type: String,
+    pub(crate) level: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -195,6 +208,8 @@ pub(crate) struct Container {
     pub(crate) stdin: bool,
     pub(crate) stdin_once: bool,
     pub(crate) tty: bool,
+    /// Of ephemeral containers alone: whose processes they see.
+    pub(crate) target_container_name: String,
 }
 
 impl Container {
@@ -211,9 +226,10 @@ impl Spec {
         self.init_containers.iter().chain(&self.containers)
     }
 
-    /// Returns a container of either kind.
+    /// Returns a container of any kind.
     pub(crate) fn container(&self, name: &str) -> Option<&Container> {
-        self.all_containers().find(|container| container.name == name)
+        let mut all = self.all_containers().chain(&self.ephemeral_containers);
+        all.find(|container| container.name == name)
     }
 }
 
@@ -309,6 +325,7 @@ pub(crate) struct VolumeMount {
 pub(crate) struct Lifecycle {
     pub(crate) post_start: Option<Handler>,
     pub(crate) pre_stop: Option<Handler>,
+    pub(crate) stop_signal: Option<String>,
 }
 
 /// What is done to ask a container something, or to tell it.
@@ -404,7 +421,7 @@ pub(crate) struct Security {
     pub(crate) read_only_root_filesystem: bool,
     pub(crate) allow_privilege_escalation: Option<bool>,
     pub(crate) proc_mount: Option<String>,
-    pub(crate) se_linux_options: Option<IgnoredAny>,
+    pub(crate) se_linux_options: Option<SeLinux>,
     pub(crate) app_armor_profile: Option<Profile>,
     pub(crate) seccomp_profile: Option<Profile>,
 }

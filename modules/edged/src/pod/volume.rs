@@ -21,8 +21,17 @@ pub(crate) struct Volume {
     #[serde(rename = "downwardAPI")]
     pub(crate) downward_api: Option<DownwardApi>,
     pub(crate) persistent_volume_claim: Option<Claim>,
+    pub(crate) image: Option<VolumeImage>,
     #[serde(flatten)]
     pub(crate) other: BTreeMap<String, IgnoredAny>,
+}
+
+/// An image whose files are the volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct VolumeImage {
+    pub(crate) reference: String,
+    pub(crate) pull_policy: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -6,6 +6,7 @@ use tokio::sync::watch::Sender;
 
 use super::Pods;
 use crate::admission::{self, Room};
+use crate::node::host;
 use crate::notes::About;
 use crate::pod::last::LastStatus;
 use crate::pod::spec::Pod;
@@ -36,7 +37,9 @@ impl Pods {
             storage: facts.storage,
             pods: config.max_pods.into(),
         };
-        let verdict = admission::fits(pod, here.iter().map(|it| &**it), &room).err()?;
+        let may = admission::may(pod, &config.unsafe_sysctls, host::has_armor());
+        let verdict =
+            may.and_then(|()| admission::fits(pod, here.iter().map(|it| &**it), &room)).err()?;
         self.host.notes.warning(About::pod(pod), verdict.reason, verdict.message.clone());
         Some(verdict.rejects())
     }

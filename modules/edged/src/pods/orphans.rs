@@ -20,7 +20,8 @@ impl Pods {
             return;
         }
         let mut traces = self.traces.clone();
-        if !std::mem::replace(&mut self.searched, true) {
+        let first = !std::mem::replace(&mut self.searched, true);
+        if first {
             let config = &self.host.config;
             traces.extend(in_folders(&config.root.join("pods"), &config.logs));
         }
@@ -33,6 +34,10 @@ impl Pods {
             let Trace { uid, namespace, name } = &trace;
             info!(%namespace, %name, %uid, "something is left of a pod that is gone: it is removed");
             self.begin(Self::remains_of(&trace));
+        }
+        if first {
+            // Whatever else has devices went while nobody was here to take them back.
+            self.host.devices.retain(self.orders.keys().cloned().chain(wanted).collect());
         }
     }
 

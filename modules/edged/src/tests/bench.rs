@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::containerd::{Containerd, IMAGE, SOON};
 use crate::config::{Config, Sections};
 use crate::cri::Runtime;
+use crate::devices::Devices;
 use crate::notes::{Note, Notes};
 use crate::pods::Pods;
 use crate::probes::Tally;
@@ -73,6 +74,20 @@ fn config(folder: &Path, runtime: &Path) -> Config {
         "cgroupRoot": private_containerd::group(folder),
     }}});
     serde_json::from_value::<Sections>(text).unwrap().check().unwrap()
+}
+
+/// What the engine knows of its node.
+fn facts() -> NodeFacts {
+    NodeFacts {
+        name: "n".to_owned(),
+        address: "192.0.2.1".to_owned(),
+        cpu: 1000,
+        memory: 1 << 30,
+        storage: 1 << 40,
+        terms: Arc::default(),
+        runtime: "containerd".to_owned(),
+        recursive: Arc::default(),
+    }
 }
 
 /// Plays the store.
@@ -135,16 +150,7 @@ impl Bench {
                 drop(inbox.next().await);
             }
         });
-        let facts = NodeFacts {
-            name: "n".to_owned(),
-            address: "192.0.2.1".to_owned(),
-            cpu: 1000,
-            memory: 1 << 30,
-            storage: 1 << 40,
-            terms: Arc::default(),
-            runtime: "containerd".to_owned(),
-        };
-        let (facts_sender, facts) = watch::channel(facts);
+        let (facts_sender, facts) = watch::channel(facts());
         let config = config(folder, runtime);
         let (notes, noted) = mpsc::channel(1024);
         let runtime = Runtime::new(runtime.to_owned());
@@ -157,6 +163,7 @@ impl Bench {
             facts,
             notes,
             tally,
+            devices: Devices::begin(&folder.join("kubelet")),
         };
         let host = Arc::new(host);
         let (wanted, receiver) = watch::channel(1);
@@ -242,6 +249,20 @@ impl Bench {
     /// As [`Self::until`], for a condition that has to look itself.
     pub(super) async fn while_until(&mut self, what: &str, holds: impl AsyncFnMut() -> bool) {
         self.during(super::containerd::until(what, holds)).await;
+    }
+
+    /// Begins to know devices anew, from what is on the disk; for an engine that begins anew then.
+    pub(super) fn restart_devices(&mut self) {
+        let Host { runtime, store, config, facts, notes, tally, .. } = &*self.host;
+        self.host = Arc::new(Host {
+            runtime: runtime.clone(),
+            store: store.clone(),
+            config: config.clone(),
+            facts: facts.clone(),
+            notes: notes.clone(),
+            tally: tally.clone(),
+            devices: Devices::begin(&config.root),
+        });
     }
 
     /// Ends the engine as a kill would, and begins it anew with what `begin` tells it.

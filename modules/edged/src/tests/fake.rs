@@ -58,6 +58,8 @@ pub(super) struct Sight {
     pub(super) running: Vec<String>,
     /// Whether somebody listens.
     pub(super) heard: bool,
+    /// The containers that it has.
+    pub(super) configs: Vec<w::ContainerConfig>,
 }
 
 /// The runtime.
@@ -254,6 +256,7 @@ impl World {
             lists: self.lists,
             running,
             heard: !self.listeners.is_empty(),
+            configs: self.containers.iter().map(|it| it.config.clone()).collect(),
         }
     }
 

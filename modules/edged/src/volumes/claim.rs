@@ -82,14 +82,31 @@ pub(super) async fn folder(store: &Store, pod: &Pod, claim: &Claim) -> Result<Fo
     let asked = store.query(resource, Content::NULL).await;
     let found: Claimed = asked.map_err(lacks("persistentvolume", volume))?;
     let path = path_of(volume, &found, &bound.metadata.uid)?;
-    let group = pod.spec.security_context.as_ref().and_then(|security| security.fs_group);
-    if let Some(group) = group.filter(|_| found.spec.local.is_some() && !claim.read_only) {
-        let owned = path.clone();
-        let done = tokio::task::spawn_blocking(move || own(&owned, group, 0)).await;
-        let done = done.map_err(|error| error.to_string())?;
-        done.map_err(|error| format!("cannot give {} to group {group}: {error}", path.display()))?;
+    if found.spec.local.is_some() && !claim.read_only {
+        give(pod, &path).await?;
     }
-    Ok(Folder { path, read_only: claim.read_only })
+    Ok(Folder { read_only: claim.read_only, ..Folder::at(path) })
+}
+
+/// Gives a volume's folder and all in it to the group that the pod wants for its files, if it wants
+/// one. A folder that is the group's already may stand for what is in it (`fsGroupChangePolicy`).
+pub(super) async fn give(pod: &Pod, path: &Path) -> Result<(), String> {
+    let Some(security) = &pod.spec.security_context else { return Ok(()) };
+    let Some(group) = security.fs_group else { return Ok(()) };
+    let lazy = security.fs_group_change_policy.as_deref() == Some("OnRootMismatch");
+    let owned = path.to_owned();
+    let give = move || {
+        if lazy && is_owned(&owned, group)? { Ok(()) } else { own(&owned, group, 0) }
+    };
+    let done = tokio::task::spawn_blocking(give).await.map_err(|error| error.to_string())?;
+    done.map_err(|error| format!("cannot give {} to group {group}: {error}", path.display()))
+}
+
+/// Tells whether a folder is a group's, which may read and write it and what is made in it.
+fn is_owned(path: &Path, group: u32) -> std::io::Result<bool> {
+    let metadata = fs::metadata(path)?;
+    let mode = metadata.permissions().mode();
+    Ok(metadata.is_dir() && metadata.gid() == group && mode & 0o2770 == 0o2770)
 }
 
 fn lacks(kind: &str, name: &str) -> impl FnOnce(Lack) -> String {

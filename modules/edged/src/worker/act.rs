@@ -177,6 +177,7 @@ impl Worker {
             warn!(pod = %self.pod.metadata.name, "cannot remove the folder of a pod: {error}");
             return false;
         }
+        self.release_devices().await;
         info!(pod = %self.pod.metadata.name, "nothing is left of a pod");
         true
     }

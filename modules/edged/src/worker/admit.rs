@@ -1,4 +1,5 @@
-//! Whether the node is one that the pod wants, looked at once before anything of the pod runs.
+//! Whether the node is one that the pod wants and has the devices that it wants, looked at once
+//! before anything of the pod runs.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::{Order, Worker};
 use crate::admission;
 use crate::notes::About;
 use crate::pod::placement::Terms;
+use crate::status::Verdict;
 
 /// How long it may take to hear how the node is labelled now.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,23 +29,35 @@ impl Worker {
         if !is_new {
             return;
         }
+        let verdict = match self.unsuited(order).await {
+            Some(verdict) => verdict,
+            None => match self.claim_devices().await {
+                Ok(()) => return,
+                Err(message) => Verdict { reason: "UnexpectedAdmissionError", message },
+            },
+        };
+        self.host.notes.warning(About::pod(&self.pod), verdict.reason, verdict.message.clone());
+        self.verdict = Some(verdict.rejects());
+    }
+
+    /// Returns why the node does not suit the pod, if it does not.
+    async fn unsuited(&self, order: &Order) -> Option<Verdict> {
         let (node, heard) = {
             let facts = self.host.facts.borrow();
             (facts.name.clone(), std::sync::Arc::clone(&facts.terms))
         };
         let check =
             |terms: &Terms| admission::suits(&self.pod, order.local.is_some(), &node, terms);
-        let Err(mut verdict) = check(&heard) else { return };
+        let mut verdict = check(&heard).err()?;
         let resource = Resource::object(Scope::Cluster, Kind::Node, &node);
         let asked = self.host.store.query::<Value>(resource, Content::NULL);
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(now)) => match check(&Terms::of(&now)) {
-                Ok(()) => return,
+                Ok(()) => return None,
                 Err(still) => verdict = still,
             },
             unheard => debug!(?unheard, "how the node is labelled now is not known"),
         }
-        self.host.notes.warning(About::pod(&self.pod), verdict.reason, verdict.message.clone());
-        self.verdict = Some(verdict.rejects());
+        Some(verdict)
     }
 }

@@ -1,5 +1,7 @@
 //! How a worker sees to the images of its containers.
 
+use std::collections::BTreeMap;
+
 use tracing::warn;
 
 use super::Worker;
@@ -66,6 +68,28 @@ impl Worker {
         );
         self.host.notes.normal(about, "Pulled", message);
         Ok(image)
+    }
+
+    /// Sees to the images that are volumes of a container; returns what the runtime calls them, by
+    /// the volumes' names.
+    pub(super) async fn volume_images(
+        &mut self,
+        container: &Container,
+    ) -> Result<BTreeMap<String, String>, Failure> {
+        let mut images = BTreeMap::new();
+        for name in container.volume_mounts.iter().map(|mount| &mount.name) {
+            let folder = self.folders.as_ref().and_then(|folders| folders.get(name));
+            let Some(wanted) = folder.and_then(|folder| folder.image.clone()) else { continue };
+            let stand_in = Container {
+                name: container.name.clone(),
+                image: wanted.reference,
+                image_pull_policy: wanted.pull_policy,
+                ..Container::default()
+            };
+            let image = Box::pin(self.image(&stand_in)).await?;
+            images.insert(name.clone(), image.id);
+        }
+        Ok(images)
     }
 
     /// Asks whether an image is here.

@@ -1,6 +1,7 @@
 //! What is mounted in a container: its volumes and parts of volumes, its /etc/hosts, and the file
 //! for the message of its end.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,9 @@ impl Worker {
         container: &Container,
         ips: &[String],
         variables: &[(String, String)],
+        images: &BTreeMap<String, String>,
     ) -> Result<Vec<w::Mount>, String> {
+        let recursive = self.host.facts.borrow().recursive.contains(&self.handler);
         let root = pod_folder(&self.host.config.root, &pod.metadata.uid);
         let mut mounts = Vec::new();
         for (at, mount) in container.volume_mounts.iter().enumerate() {
@@ -34,12 +37,16 @@ impl Worker {
                 Some("Bidirectional") => w::MountPropagation::Bidirectional,
                 Some(_) | None => w::MountPropagation::Private,
             };
+            let image = images.get(&mount.name).cloned();
             mounts.push(w::Mount {
                 container_path: full(&mount.mount_path, &container.working_dir),
                 host_path: source.display().to_string(),
                 readonly: mount.read_only || read_only,
                 selinux_relabel: false,
                 propagation: propagation.into(),
+                recursive_read_only: read_only_below(mount, recursive)?,
+                image_sub_path: image.as_ref().map_or_else(String::new, |_| mount.sub_path.clone()),
+                image: image.map(|image| w::ImageSpec { image }),
             });
         }
         let hosts = root.join("etc-hosts");
@@ -75,6 +82,9 @@ impl Worker {
         let none = Folders::new();
         let folder = self.folders.as_ref().unwrap_or(&none).get(&mount.name);
         let folder = folder.ok_or_else(|| format!("volume \"{}\" does not exist", mount.name))?;
+        if folder.image.is_some() {
+            return Ok((PathBuf::new(), true));
+        }
         let lookup = |name: &str| {
             variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
         };
@@ -91,6 +101,30 @@ impl Worker {
         }
         sub_path::bind(&folder.path, &sub, part)?;
         Ok((part.to_owned(), folder.read_only))
+    }
+}
+
+/// Tells whether what is mounted below a volume may not be written either.
+fn read_only_below(mount: &VolumeMount, supported: bool) -> Result<bool, String> {
+    let asked = match mount.recursive_read_only.as_deref() {
+        None | Some("Disabled") => return Ok(false),
+        Some(asked) => asked,
+    };
+    let refused = |why: &str| {
+        let name = &mount.name;
+        Err(format!("volume \"{name}\" requested recursive read-only mode, but {why}"))
+    };
+    if !mount.read_only {
+        return refused("it is not read-only");
+    }
+    if let Some(other) = mount.mount_propagation.as_deref().filter(|it| *it != "None") {
+        return refused(&format!("it is not compatible with propagation \"{other}\""));
+    }
+    match asked {
+        "IfPossible" => Ok(supported),
+        "Enabled" if supported => Ok(true),
+        "Enabled" => refused("it is not supported by the runtime"),
+        other => Err(format!("unknown recursive read-only mode \"{other}\"")),
     }
 }
 

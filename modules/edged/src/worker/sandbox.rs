@@ -41,6 +41,7 @@ impl Worker {
             return Err(Failure { hold: 6 * HOLD, ..Failure::new("", what) });
         }
         self.stop_old_sandboxes().await?;
+        self.choose_handler().await?;
         let config = &self.host.config;
         let name = make::kernel_name(&self.pod, &config.cluster_domain);
         if name.len() > KERNEL_NAME {
@@ -71,7 +72,8 @@ impl Worker {
         let settings = self.settings(make::Dns::parse(&host_dns), memory);
         let seen = rfc3339(self.start);
         let config = Some(make::sandbox(&self.pod, &settings, attempt, &seen));
-        let request = w::RunPodSandboxRequest { config, runtime_handler: String::new() };
+        let runtime_handler = self.handler.clone();
+        let request = w::RunPodSandboxRequest { config, runtime_handler };
         let made = self.host.runtime.run_sandbox(request).await;
         made.map(drop).map_err(|trouble| {
             let message = format!("Failed to create pod sandbox: {trouble}");

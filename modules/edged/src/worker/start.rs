@@ -59,7 +59,13 @@ impl Worker {
         if self.folders.is_none() {
             self.put_volumes().await.map_err(|failure| bad(failure.message))?;
         }
-        let mounts = self.mounts(&pod, container, &facts.pod_ips, &variables).map_err(bad)?;
+        let images = self.volume_images(container).await?;
+        if container.volume_mounts.iter().any(|mount| mount.recursive_read_only.is_some()) {
+            self.choose_handler().await?;
+        }
+        let mounts =
+            self.mounts(&pod, container, &facts.pod_ips, &variables, &images).map_err(bad)?;
+        let target = self.target(container).map_err(bad)?;
         if let Some(ended) = self.seen.latest(name).filter(|it| it.state == State::Exited) {
             let pause = self.ledger.pauses.entry(name.to_owned()).or_default();
             pause.grow(ended.finished, module_runtime::unix_millis());
@@ -67,7 +73,14 @@ impl Worker {
         let memory = self.host.facts.borrow().memory;
         let host_dns = fs::read_to_string(&self.host.config.resolv_conf).unwrap_or_default();
         let settings = self.settings(make::Dns::parse(&host_dns), memory);
-        let parts = make::Parts { restarts, image: image.id, variables, mounts };
+        let parts = make::Parts {
+            restarts,
+            image: image.id,
+            variables,
+            mounts,
+            target,
+            devices: self.devices(container).await?,
+        };
         let config = make::container(&pod, container, &settings, parts);
         let logs = names::log_folder(&self.host.config.logs, &pod).join(name);
         let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&logs);
@@ -90,6 +103,17 @@ impl Worker {
         self.host.notes.normal(about, "Started", format!("Started container {name}"));
         info!(pod = %pod.metadata.name, container = %name, restarts, "a container runs");
         self.after_start(container, &id).await
+    }
+
+    /// Returns the container whose processes an ephemeral one is to see, as the runtime calls it;
+    /// empty for none.
+    fn target(&self, container: &Container) -> Result<String, String> {
+        let name = &container.target_container_name;
+        if name.is_empty() {
+            return Ok(String::new());
+        }
+        let found = self.seen.latest(name).map(|target| target.id.clone());
+        found.ok_or_else(|| format!("unable to find target container \"{name}\""))
     }
 
     /// Makes the variables of the services that the store has.

@@ -21,6 +21,12 @@ pub struct Mount {
     pub selinux_relabel: bool,
     #[prost(enumeration = "MountPropagation", tag = "5")]
     pub propagation: i32,
+    #[prost(bool, tag = "8")]
+    pub recursive_read_only: bool,
+    #[prost(message, optional, tag = "9")]
+    pub image: Option<ImageSpec>,
+    #[prost(string, tag = "10")]
+    pub image_sub_path: String,
 }
 
 /// An environment variable.
@@ -41,6 +47,13 @@ pub struct Device {
     pub host_path: String,
     #[prost(string, tag = "3")]
     pub permissions: String,
+}
+
+/// A device by the name of its description (Container Device Interface).
+#[derive(Clone, PartialEq, Message)]
+pub struct CdiDevice {
+    #[prost(string, tag = "1")]
+    pub name: String,
 }
 
 /// What a container may use.
@@ -94,6 +107,8 @@ pub struct LinuxContainerSecurityContext {
     pub readonly_paths: Vec<String>,
     #[prost(message, optional, tag = "15")]
     pub seccomp: Option<SecurityProfile>,
+    #[prost(message, optional, tag = "16")]
+    pub apparmor: Option<SecurityProfile>,
 }
 
 /// The Linux part of a container.
@@ -147,6 +162,10 @@ pub struct ContainerConfig {
     pub tty: bool,
     #[prost(message, optional, tag = "15")]
     pub linux: Option<LinuxContainerConfig>,
+    #[prost(message, repeated, tag = "17")]
+    pub cdi_devices: Vec<CdiDevice>,
+    #[prost(int32, tag = "18")]
+    pub stop_signal: i32,
 }
 
 /// Makes a container.

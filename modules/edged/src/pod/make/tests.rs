@@ -90,13 +90,55 @@ fn rights_of_the_container_go_before_those_of_the_pod() {
     let pod = pod(r#"{"securityContext":{"runAsUser":1000,"fsGroup":7,"supplementalGroups":[5]},
         "containers":[{"name":"c","securityContext":{"runAsUser":5,"allowPrivilegeEscalation":false,
         "capabilities":{"drop":["ALL"]},"seccompProfile":{"type":"RuntimeDefault"}}},{"name":"d"}]}"#);
-    let own = security(&pod, &pod.spec.containers[0], &settings());
-    assert_eq!(own.run_as_user, Some(number(5)));
+    let own = rights::container(&pod, &pod.spec.containers[0], &settings(), String::new());
+    assert_eq!(own.run_as_user, Some(rights::number(5)));
     assert_eq!((own.no_new_privs, own.supplemental_groups), (true, vec![5, 7]));
     assert_eq!(own.seccomp.map(|it| it.profile_type), Some(w::ProfileType::RuntimeDefault.into()));
-    let other = security(&pod, &pod.spec.containers[1], &settings());
-    assert_eq!(other.run_as_user, Some(number(1000)));
-    assert_eq!(other.masked_paths.len(), MASKED.len());
+    let other = rights::container(&pod, &pod.spec.containers[1], &settings(), String::new());
+    assert_eq!(other.run_as_user, Some(rights::number(1000)));
+    assert_eq!(other.masked_paths.len(), rights::MASKED.len());
+}
+
+#[test]
+fn profiles_and_labels_are_the_containers_or_the_pods() {
+    let pod = pod(
+        r#"{"securityContext":{"seLinuxOptions":{"level":"s0:c1"},"appArmorProfile":{"type":"RuntimeDefault"}},
+        "containers":[{"name":"c"},{"name":"d","securityContext":{"seLinuxOptions":{"type":"t"},
+        "appArmorProfile":{"type":"Localhost","localhostProfile":"web"}}}]}"#,
+    );
+    let of = |at: usize| {
+        let it = rights::container(&pod, &pod.spec.containers[at], &settings(), String::new());
+        let label = it.selinux_options.unwrap();
+        (label.r#type, label.level, it.apparmor.unwrap())
+    };
+    let profile = |kind: w::ProfileType, name: &str| w::SecurityProfile {
+        profile_type: kind.into(),
+        localhost_ref: name.to_owned(),
+    };
+    let own = (String::new(), "s0:c1".to_owned(), profile(w::ProfileType::RuntimeDefault, ""));
+    assert_eq!(of(0), own);
+    let other = ("t".to_owned(), String::new(), profile(w::ProfileType::Localhost, "web"));
+    assert_eq!(of(1), other);
+}
+
+#[test]
+fn signals_have_the_interfaces_numbers() {
+    for (name, number) in [
+        ("SIGABRT", 1),
+        ("SIGKILL", 13),
+        ("SIGTERM", 23),
+        ("SIGUSR1", 29),
+        ("SIGXFSZ", 34),
+        ("SIGRTMIN", 35),
+        ("SIGRTMIN+15", 50),
+        ("SIGRTMAX-14", 51),
+        ("SIGRTMAX", 65),
+        ("SIGRTMIN+16", 0),
+        ("TERM", 0),
+        ("", 0),
+    ] {
+        assert_eq!(rights::signal(name), number, "{name}");
+    }
 }
 
 #[test]
@@ -105,8 +147,8 @@ fn nobody_becomes_root_who_may_not() {
     let image =
         |uid, username: &str| w::Image { uid, username: username.to_owned(), ..Default::default() };
     let check = |image| check_user(&pod, &pod.spec.containers[0], &image);
-    assert!(check(image(Some(number(0)), "")).is_err());
+    assert!(check(image(Some(rights::number(0)), "")).is_err());
     assert!(check(image(None, "")).is_err());
     assert!(check(image(None, "www")).unwrap_err().contains("non-numeric user (www)"));
-    assert_eq!(check(image(Some(number(33)), "")), Ok(()));
+    assert_eq!(check(image(Some(rights::number(33)), "")), Ok(()));
 }
