@@ -100,6 +100,7 @@ const MESH: About = About::Objects(&[
     Kind::Endpoints,
     Kind::EndpointsList,
     Kind::EndpointSlice,
+    Kind::DestinationRule,
     Kind::Pod,
     Kind::PodList,
     Kind::Node,

@@ -51,6 +51,8 @@ words! {
         EndpointsList = "endpointslist",
         /// A slice of a service's endpoints.
         EndpointSlice = "endpointslice",
+        /// How the endpoints of a service are chosen (Istio's).
+        DestinationRule = "destinationrule",
         /// An address that the mesh gave to a service.
         Listener = "listener",
         /// A persistent volume.

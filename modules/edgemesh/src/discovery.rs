@@ -2,6 +2,7 @@
 //! of each type at every connection, then each change. No IO.
 
 mod objects;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +13,7 @@ use ipc_proto::{Kind, Message, Operation, Resource, Scope};
 use serde_json::value::RawValue;
 use tracing::warn;
 
-use crate::model::{Endpoint, Name, Service};
+use crate::model::{Endpoint, Name, Policy, Service};
 use crate::services::{Backed, Table};
 
 /// The types of objects that tell of services.
@@ -21,6 +22,7 @@ enum Sort {
     Service,
     Slice,
     Endpoints,
+    Rule,
 }
 
 impl Sort {
@@ -33,13 +35,14 @@ impl Sort {
             Kind::EndpointSlice => Some((Self::Slice, false)),
             Kind::Endpoints => Some((Self::Endpoints, false)),
             Kind::EndpointsList => Some((Self::Endpoints, true)),
+            Kind::DestinationRule => Some((Self::Rule, false)),
             _ => None,
         }
     }
 }
 
 /// The sorts whose sets have to come before the table is complete.
-const SETS: [Sort; 3] = [Sort::Service, Sort::Slice, Sort::Endpoints];
+const SETS: [Sort; 4] = [Sort::Service, Sort::Slice, Sort::Endpoints, Sort::Rule];
 
 /// A slice: its service and its endpoints.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub(crate) struct Discovery {
     parts: BTreeMap<Name, BTreeSet<Name>>,
     /// Of services that have no slices.
     endpoints: BTreeMap<Name, Vec<Endpoint>>,
+    /// How endpoints are chosen, by the names of the services.
+    rules: BTreeMap<Name, Policy>,
     /// The types whose sets have come.
     known: Vec<Sort>,
     table: Arc<Table>,
@@ -99,6 +104,16 @@ impl Discovery {
         true
     }
 
+    /// Returns the table of whole sets, each an array: services, slices, endpoints, rules.
+    pub(crate) fn of_sets(sets: [&[u8]; 4]) -> Arc<Table> {
+        let (mut discovery, mut touched) = (Self::default(), BTreeSet::new());
+        for (sort, content) in SETS.into_iter().zip(sets) {
+            discovery.replace(sort, content, &mut touched);
+        }
+        touched.into_iter().for_each(|name| discovery.settle(name));
+        discovery.table
+    }
+
     /// Returns the table; nothing before the store has told what there is.
     pub(crate) fn table(&self) -> Option<Arc<Table>> {
         let is_complete = SETS.iter().all(|sort| self.known.contains(sort));
@@ -115,6 +130,7 @@ impl Discovery {
                 self.parts.clear();
             }
             Sort::Endpoints => touched.extend(std::mem::take(&mut self.endpoints).into_keys()),
+            Sort::Rule => touched.extend(std::mem::take(&mut self.rules).into_keys()),
         }
         for object in objects_of(sort, content) {
             self.put(sort, object.get().as_bytes(), None, touched);
@@ -181,6 +197,16 @@ impl Discovery {
                 touched.insert(name.clone());
                 self.endpoints.insert(name, endpoints);
             }
+            Sort::Rule => {
+                let rule: rules::DestinationRule = serde_json::from_slice(object).map_err(amiss)?;
+                let (name, policy) = rule.read()?;
+                check(&name)?;
+                touched.insert(name.clone());
+                match policy {
+                    Some(policy) => drop(self.rules.insert(name, policy)),
+                    None => drop(self.rules.remove(&name)),
+                }
+            }
         }
         Ok(())
     }
@@ -205,13 +231,21 @@ impl Discovery {
                 self.endpoints.remove(name);
                 touched.insert(name.clone());
             }
+            Sort::Rule => {
+                self.rules.remove(name);
+                touched.insert(name.clone());
+            }
         }
     }
 
     /// Brings the table up to date about a service.
     fn settle(&mut self, name: Name) {
         let backed = self.services.get(&name).map(|(service, is_carried)| Backed {
-            service: service.clone(),
+            service: Service {
+                // what the service says itself counts before what is said of it
+                policy: service.policy.clone().or_else(|| self.rules.get(&name).cloned()),
+                ..service.clone()
+            },
             endpoints: self.endpoints_of(&name),
             is_carried: *is_carried,
         });

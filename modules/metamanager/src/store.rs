@@ -82,15 +82,16 @@ pub fn read_devices(path: &Path) -> Result<[Bytes; 2], Trouble> {
     Ok([array(&database, &Question::Twins)?, array(&database, &Question::Kind("device".into()))?])
 }
 
-/// Reads the services of a database as [`read_devices`] does: services, slices of endpoints, and
-/// endpoints as they were before there were slices, each as one JSON array.
+/// Reads the services of a database as [`read_devices`] does: services, slices of endpoints,
+/// endpoints as they were before there were slices, and how endpoints are chosen, each as one JSON
+/// array.
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn read_services(path: &Path) -> Result<[Bytes; 3], Trouble> {
+pub fn read_services(path: &Path) -> Result<[Bytes; 4], Trouble> {
     let database = Database::open_to_read(path)?;
     let of = |kind: &str| array(&database, &Question::Kind(kind.into()));
-    Ok([of("service")?, of("endpointslice")?, of("endpoints")?])
+    Ok([of("service")?, of("endpointslice")?, of("endpoints")?, of("destinationrule")?])
 }
 
 fn array(database: &Database, question: &Question) -> Result<Bytes, Trouble> {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch as state};
 
 use crate::path::Target;
 use crate::status::Refusal;
+use watches::Existence;
 pub(crate) use watches::Watching;
 
 mod watches;
@@ -133,29 +134,40 @@ impl Cloud {
     }
 
     /// Has the cloud tell of all that the mesh lives on.
-    pub(crate) fn watch_for_mesh(&self) -> [Watching; 2] {
-        [("", "services"), ("discovery.k8s.io", "endpointslices")].map(|(group, plural)| {
+    pub(crate) fn watch_for_mesh(&self) -> [Watching; 3] {
+        [
+            ("", "v1", "services", Existence::Known),
+            ("discovery.k8s.io", "v1", "endpointslices", Existence::Known),
+            // Istio's, which EdgeMesh's users have, and other clusters have not
+            ("networking.istio.io", "v1alpha3", "destinationrules", Existence::Optional),
+        ]
+        .map(|(group, version, plural, existence)| {
             let target = Target {
                 group: group.to_owned(),
-                version: "v1".to_owned(),
+                version: version.to_owned(),
                 plural: plural.to_owned(),
                 ..Target::default()
             };
-            // Every cluster has them.
-            self.begin_watch(&target, "", "", true)
+            self.begin_watch(&target, "", "", existence)
         })
     }
 
     /// Has the cloud tell of changes for as long as what is returned stands.
     pub(crate) fn watch(&self, target: &Target, labels: &str, fields: &str) -> Watching {
-        self.begin_watch(target, labels, fields, false)
+        self.begin_watch(target, labels, fields, Existence::Unknown)
     }
 
-    fn begin_watch(&self, target: &Target, labels: &str, fields: &str, exists: bool) -> Watching {
+    fn begin_watch(
+        &self,
+        target: &Target,
+        labels: &str,
+        fields: &str,
+        existence: Existence,
+    ) -> Watching {
         let key = target.application_key();
         let option = Some(options(labels, fields));
         let application = self.application(&Ask { key, verb: "watch", option, ..Ask::default() });
-        Watching::begin(application, exists, self.notes.clone())
+        Watching::begin(application, existence, self.notes.clone())
     }
 
     /// Has the cloud do something, and returns what comes of it; empty where it is nothing.

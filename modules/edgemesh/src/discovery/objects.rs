@@ -42,15 +42,12 @@ impl Metadata {
     fn policy(&self) -> Result<Option<Policy>, String> {
         let annotation = self.annotations.as_ref().and_then(|all| all.get(POLICY));
         let Some(word) = annotation else { return Ok(None) };
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         let policy = match (&**word, word.split_once(':')) {
             ("round-robin", _) => Policy::RoundRobin,
             ("random", _) => Policy::Random,
             ("least-connections", _) => Policy::LeastConnections,
             ("source", _) => Policy::Source,
-            (_, Some(("header", name))) if !name.is_empty() && name.bytes().all(is_token) => {
-                Policy::Header(name.into())
-            }
+            (_, Some(("header", name))) if is_header(name) => Policy::Header(name.into()),
             _ => {
                 return Err(format!(
                     "the annotation {POLICY} is {word:?}, expected round-robin, random, \
@@ -59,6 +56,11 @@ impl Metadata {
             }
         };
         Ok(Some(policy))
+    }
+
+    /// Returns the object's own name.
+    pub(super) fn own(&self) -> Result<Name, String> {
+        self.named(&self.name)
     }
 
     fn named(&self, name: &str) -> Result<Name, String> {
@@ -70,6 +72,12 @@ impl Metadata {
         }
         Ok(Name { namespace: namespace.into(), name: name.into() })
     }
+}
+
+/// Tells whether a text can be the name of a header of HTTP.
+pub(super) fn is_header(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 /// Tells whether a text can be a label of a name in DNS.
@@ -156,7 +164,7 @@ impl Service {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn read(self) -> Result<(Name, model::Service, bool), String> {
-        let name = self.metadata.named(&self.metadata.name)?;
+        let name = self.metadata.own()?;
         let is_carried = self.metadata.label(FILTER).is_none();
         let Self { spec, status, .. } = self;
         let kind = spec.kind()?;
@@ -322,7 +330,7 @@ impl Endpoints {
     /// # Errors
     /// What is wrong with them.
     pub(super) fn read(self) -> Result<(Name, Vec<Endpoint>), String> {
-        let name = self.metadata.named(&self.metadata.name)?;
+        let name = self.metadata.own()?;
         let mut endpoints = Vec::new();
         for subset in self.subsets.into_iter().flatten() {
             let ports = ports(subset.ports)?;

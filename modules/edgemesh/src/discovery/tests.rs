@@ -14,7 +14,8 @@ fn message(operation: Operation, resource: &str, content: &Value) -> Message {
     Message::new(module_runtime::message_id(), 0, route, content)
 }
 
-const KINDS: [Kind; 3] = [Kind::Service, Kind::EndpointSlice, Kind::Endpoints];
+const KINDS: [Kind; 4] =
+    [Kind::Service, Kind::EndpointSlice, Kind::Endpoints, Kind::DestinationRule];
 
 /// Discovery that was told that there is nothing.
 fn empty() -> Discovery {
@@ -102,13 +103,41 @@ fn a_service_says_how_its_endpoints_are_chosen() {
         let read = serde_json::from_value::<objects::Service>(object).unwrap().read();
         read.map(|(_, service, _)| service.policy)
     };
-    assert_eq!(policy("least-connections"), Ok(Some(model::Policy::LeastConnections)));
-    assert_eq!(policy("source"), Ok(Some(model::Policy::Source)));
-    assert_eq!(policy("header:X-User"), Ok(Some(model::Policy::Header("X-User".into()))));
+    assert_eq!(policy("least-connections"), Ok(Some(Policy::LeastConnections)));
+    assert_eq!(policy("source"), Ok(Some(Policy::Source)));
+    assert_eq!(policy("header:X-User"), Ok(Some(Policy::Header("X-User".into()))));
     for wrong in ["", "header:", "header:a b", "leastconn"] {
         let error = policy(wrong).unwrap_err();
         assert!(error.contains("expected round-robin, random,"), "{error}");
     }
+}
+
+#[test]
+fn a_rule_of_istio_s_holds_whenever_it_comes_and_the_service_s_own_word_before_it() {
+    let rule = |name: &str| {
+        json!({"metadata": {"name": name, "namespace": "shop"},
+            "spec": {"trafficPolicy": {"loadBalancer": {"simple": "ROUND_ROBIN"}}}})
+    };
+    let put = |discovery: &mut Discovery, resource: &str, object: &Value| {
+        assert!(discovery.take(&message(Operation::Update, resource, object)));
+    };
+    let policy = |discovery: &Discovery| {
+        discovery.table().unwrap().get(&name("web")).and_then(|it| it.service.policy.clone())
+    };
+    let mut discovery = empty();
+    put(&mut discovery, "shop/destinationrule/web", &rule("web"));
+    put(&mut discovery, "shop/destinationrule/other", &rule("other"));
+    put(&mut discovery, "shop/service/web", &service("web", "10.96.0.1"));
+    assert_eq!(policy(&discovery), Some(Policy::RoundRobin), "before the service");
+    let mut own = service("web", "10.96.0.1");
+    own["metadata"]["annotations"] =
+        json!({"service.edgemesh.kubeedge.io/load-balancing": "source"});
+    put(&mut discovery, "shop/service/web", &own);
+    assert_eq!(policy(&discovery), Some(Policy::Source));
+    put(&mut discovery, "shop/service/web", &service("web", "10.96.0.1"));
+    assert_eq!(policy(&discovery), Some(Policy::RoundRobin));
+    put(&mut discovery, "null/destinationrule", &json!([rule("other")]));
+    assert_eq!(policy(&discovery), None, "it is gone");
 }
 
 #[test]

@@ -155,6 +155,7 @@ fn reader(message: &Message) -> Option<Module> {
                 | Kind::Endpoints
                 | Kind::EndpointsList
                 | Kind::EndpointSlice
+                | Kind::DestinationRule
                 | Kind::PodList
                 | Kind::Node,
             ),

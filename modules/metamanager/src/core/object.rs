@@ -163,6 +163,7 @@ fn known_resource(kind: &Kind) -> Option<(&'static str, &'static str, &'static s
         Kind::PersistentVolumeClaim => ("", "v1", "persistentvolumeclaims"),
         Kind::VolumeAttachment => ("storage.k8s.io", "v1", "volumeattachments"),
         Kind::EndpointSlice => ("discovery.k8s.io", "v1", "endpointslices"),
+        Kind::DestinationRule => ("networking.istio.io", "v1alpha3", "destinationrules"),
         Kind::Lease => ("coordination.k8s.io", "v1", "leases"),
         Kind::CertificateSigningRequest => {
             ("certificates.k8s.io", "v1", "certificatesigningrequests")

@@ -74,6 +74,7 @@ const fn policy(kind: &Kind) -> Policy {
         | Kind::Endpoints
         | Kind::EndpointsList
         | Kind::EndpointSlice
+        | Kind::DestinationRule
         | Kind::Listener
         | Kind::Volume
         | Kind::Device

@@ -14,7 +14,13 @@ const fn kinds(module: Module) -> &'static [Kind] {
     match module {
         Module::Edged => &[Kind::Pod],
         Module::Devicetwin => &[Kind::DeviceModel, Kind::Device],
-        Module::Edgemesh => &[Kind::Service, Kind::Endpoints, Kind::EndpointSlice, Kind::Node],
+        Module::Edgemesh => &[
+            Kind::Service,
+            Kind::Endpoints,
+            Kind::EndpointSlice,
+            Kind::DestinationRule,
+            Kind::Node,
+        ],
         Module::Metamanager
         | Module::Edgehub
         | Module::Eventbus

@@ -16,11 +16,22 @@ pub(super) const NOTES: usize = 256;
 /// How long to wait before the cloud is told again of what it did not take.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// Whether there are such objects in the cloud: one that is asked to watch what does not exist can end
+/// of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Existence {
+    /// Every cluster has them, or the cloud has listed them.
+    Known,
+    /// The cloud is asked for a list of them, until it has one.
+    Unknown,
+    /// The same, but once each time that it comes.
+    Optional,
+}
+
 /// What the keeper is told.
 #[derive(Debug)]
 pub(super) enum Note {
-    /// With whether such objects are known to exist in the cloud.
-    Begun(Box<Application>, bool),
+    Begun(Box<Application>, Existence),
     Ended(String),
 }
 
@@ -32,9 +43,13 @@ pub(crate) struct Watching {
 }
 
 impl Watching {
-    pub(super) fn begin(application: Application, exists: bool, notes: mpsc::Sender<Note>) -> Self {
+    pub(super) fn begin(
+        application: Application,
+        existence: Existence,
+        notes: mpsc::Sender<Note>,
+    ) -> Self {
         let id = application.id.clone();
-        if let Err(error) = notes.try_send(Note::Begun(Box::new(application), exists)) {
+        if let Err(error) = notes.try_send(Note::Begun(Box::new(application), existence)) {
             warn!("too many watches begin at once for the cloud to be told: {error}");
         }
         Self { id, notes }
@@ -53,9 +68,7 @@ impl Drop for Watching {
 struct Kept {
     application: Application,
     shared: usize,
-    /// Whether there are such objects in the cloud, known or because it has listed them: one that is
-    /// asked to watch what does not exist can end of it.
-    exists: bool,
+    existence: Existence,
 }
 
 /// Tells the cloud of the watches, for ever.
@@ -92,9 +105,9 @@ pub(super) async fn keep(cloud: Cloud, mut notes: mpsc::Receiver<Note>) {
 /// Takes a note; tells whether it changes what the cloud has to know.
 fn take(kept: &mut BTreeMap<String, Kept>, note: Note) -> bool {
     match note {
-        Note::Begun(application, exists) => {
+        Note::Begun(application, existence) => {
             let id = application.id.clone();
-            let fresh = || Kept { application: *application, shared: 0, exists };
+            let fresh = || Kept { application: *application, shared: 0, existence };
             let kept = kept.entry(id).or_insert_with(fresh);
             kept.shared += 1;
             kept.shared == 1
@@ -110,18 +123,18 @@ fn take(kept: &mut BTreeMap<String, Kept>, note: Note) -> bool {
 /// Tells the cloud all watches. Returns whether it took them.
 async fn tell(cloud: &Cloud, kept: &mut BTreeMap<String, Kept>) -> bool {
     let mut all = true;
-    for watch in kept.values_mut().filter(|watch| !watch.exists) {
+    for watch in kept.values_mut().filter(|watch| watch.existence != Existence::Known) {
         let option = Some(r#"{"limit":1}"#.to_owned());
         let key = watch.application.key.clone();
         match cloud.apply(Ask { key, verb: "list", option, ..Ask::default() }).await {
-            Ok(_) => watch.exists = true,
+            Ok(_) => watch.existence = Existence::Known,
             Err(refusal) => {
                 debug!(?refusal, key = watch.application.key, "not watched in the cloud");
-                all = false;
+                all &= watch.existence == Existence::Optional;
             }
         }
     }
-    let existing = kept.iter().filter(|(_, watch)| watch.exists);
+    let existing = kept.iter().filter(|(_, watch)| watch.existence == Existence::Known);
     let map: BTreeMap<_, _> = existing.map(|(id, watch)| (id, &watch.application)).collect();
     let content = match Content::encode(&map) {
         Ok(content) => content,

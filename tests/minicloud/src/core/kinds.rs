@@ -82,6 +82,7 @@ pub const KINDS: &[KindNames] = kinds! {
     "endpoints" "Endpoints" "endpoints" "" "v1" false,
     "event" "Event" "events" "" "v1" false,
     "endpointslice" "EndpointSlice" "endpointslices" "discovery.k8s.io" "v1" false,
+    "destinationrule" "DestinationRule" "destinationrules" "networking.istio.io" "v1alpha3" false,
     "lease" "Lease" "leases" "coordination.k8s.io" "v1" false,
     "volumeattachment" "VolumeAttachment" "volumeattachments" "storage.k8s.io" "v1" true,
     "certificatesigningrequest" "CertificateSigningRequest" "certificatesigningrequests" "certificates.k8s.io" "v1" true,

@@ -42,6 +42,7 @@ fn every_type_goes_to_who_acts_on_it() {
         ("devicecontroller", "device", &[Module::Devicetwin]),
         ("dynamiccontroller", "configmap", &[Module::Edged]),
         ("dynamiccontroller", "endpointslice", &[Module::Edgemesh]),
+        ("dynamiccontroller", "destinationrule", &[Module::Edgemesh]),
         ("dynamiccontroller", "deployment", &[]),
         ("policycontroller", "serviceaccountaccess", &[]),
         ("edgecontroller", "rule", &[]),
