@@ -9,6 +9,7 @@ mod discovery;
 mod dns;
 mod kernel;
 mod model;
+mod netlink;
 mod proxy;
 mod services;
 mod targets;

@@ -32,28 +32,47 @@ pub(crate) fn targets(
     scope: Scope,
     here: &Here,
 ) -> Vec<SocketAddr> {
-    let local = |endpoint: &&Endpoint| endpoint.node.as_ref() == Some(&here.node);
-    let ready = |endpoint: &&Endpoint| endpoint.ready || service.publish_not_ready;
-    let mut chosen: Vec<&Endpoint> = endpoints
-        .iter()
-        .filter(|endpoint| scope == Scope::All || local(endpoint))
-        .filter(|endpoint| number(endpoint, port).is_some())
-        .collect();
-    if chosen.iter().any(&ready) {
-        chosen.retain(ready);
-        if here.prefer_same_node && chosen.iter().any(&local) {
-            chosen.retain(local);
-        }
-    } else {
-        chosen.retain(|endpoint| endpoint.serving);
-    }
-    let address = |endpoint: &Endpoint| {
-        number(endpoint, port).map(|number| SocketAddr::new(endpoint.address, number))
-    };
-    let mut targets: Vec<SocketAddr> = chosen.into_iter().filter_map(address).collect();
+    let judged = judged(service, port, endpoints, scope, here);
+    let mut targets: Vec<SocketAddr> = judged.filter_map(Result::ok).collect();
     targets.sort_unstable();
     targets.dedup();
     targets
+}
+
+/// Returns for each endpoint where traffic may go, or why it does not go there.
+pub(crate) fn judged(
+    service: &Service,
+    port: &Port,
+    endpoints: &[Endpoint],
+    scope: Scope,
+    here: &Here,
+) -> impl Iterator<Item = Result<SocketAddr, &'static str>> {
+    let local = |endpoint: &Endpoint| endpoint.node.as_ref() == Some(&here.node);
+    let ready = |endpoint: &Endpoint| endpoint.ready || service.publish_not_ready;
+    let able = |endpoint: &Endpoint| {
+        let near = scope == Scope::All || local(endpoint);
+        near && number(endpoint, port).is_some()
+    };
+    let any_ready = endpoints.iter().any(|it| able(it) && ready(it));
+    let prefers = any_ready
+        && here.prefer_same_node
+        && endpoints.iter().any(|it| able(it) && ready(it) && local(it));
+    endpoints.iter().map(move |endpoint| {
+        let Some(number) = number(endpoint, port) else { return Err("it has no such port") };
+        if scope == Scope::Local && !local(endpoint) {
+            return Err("it is on another node, and the service's traffic stays on its own");
+        }
+        if any_ready && !ready(endpoint) {
+            return Err("it is not ready");
+        }
+        if prefers && !local(endpoint) {
+            return Err("it is on another node, and this node has endpoints, which are preferred");
+        }
+        if !any_ready && !endpoint.serving {
+            return Err("it is not ready and does not serve");
+        }
+        Ok(SocketAddr::new(endpoint.address, number))
+    })
 }
 
 /// Returns the number of the service's port at an endpoint.

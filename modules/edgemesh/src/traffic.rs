@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use crate::kernel::{Kernel, Nft, Plan, plan};
+use crate::kernel::{Kernel, Plan, plan};
 use crate::model::{Name, Policy, Port, Protocol, Service};
 use crate::proxy::{Key, Manner, Proxy};
 use crate::services::{Backed, Change, Changes};
@@ -31,6 +31,9 @@ pub(crate) struct Standing {
     pub(crate) carried: usize,
     /// Ports of services whose connections pass through this process.
     pub(crate) proxied: usize,
+    /// Whether endpoints of this node are taken before all others.
+    #[serde(rename = "preferSameNode")]
+    pub(crate) prefer_same_node: bool,
     /// Why services cannot be reached as they should.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trouble: Option<String>,
@@ -43,15 +46,16 @@ pub(crate) async fn carry(
     here: Here,
     standing: watch::Sender<Option<Standing>>,
 ) {
-    let Some(nft) = Nft::find() else {
-        let trouble =
-            "the program 'nft' is not installed: services have names, but cannot be reached";
-        warn!("{trouble}");
-        let trouble = Some(trouble.to_owned());
-        standing.send_replace(Some(Standing { trouble, ..Standing::default() }));
-        return;
+    let kernel = match Kernel::open() {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            warn!("{error:#}");
+            let trouble = Some(format!("{error:#}"));
+            standing.send_replace(Some(Standing { trouble, ..Standing::default() }));
+            return;
+        }
     };
-    let mut traffic = Traffic { here, kernel: Kernel::new(nft), proxy: Proxy::new() };
+    let mut traffic = Traffic { here, kernel, proxy: Proxy::new() };
     let mut pauses = Pauses::default();
     let mut retry: Option<Instant> = None;
     loop {
@@ -65,13 +69,14 @@ pub(crate) async fn carry(
                 continue;
             }
         };
-        let trouble = traffic.kernel.update(plans).await.err().map(|error| format!("{error:#}"));
+        let trouble = traffic.kernel.update(plans).err().map(|error| format!("{error:#}"));
         retry = trouble.as_ref().map(|trouble| {
             warn!("services are not up to date in the kernel: {trouble}");
             pauses.next(Instant::now())
         });
         let (carried, proxied) = (traffic.kernel.len(), traffic.proxy.len());
-        standing.send_replace(Some(Standing { carried, proxied, trouble }));
+        let prefer_same_node = traffic.here.prefer_same_node;
+        standing.send_replace(Some(Standing { carried, proxied, prefer_same_node, trouble }));
     }
 }
 
@@ -152,7 +157,11 @@ impl Traffic {
 
 /// Returns how a port's endpoints are chosen where the kernel cannot do it: as the service asks, and
 /// for the node's own API, to which the kernel does not route what comes from pods.
-fn policy(service: &Service, port: &Port, targets: &[std::net::SocketAddr]) -> Option<Policy> {
+pub(crate) fn policy(
+    service: &Service,
+    port: &Port,
+    targets: &[std::net::SocketAddr],
+) -> Option<Policy> {
     if targets.is_empty() || port.protocol == Protocol::Sctp {
         return None;
     }

@@ -65,9 +65,9 @@ const WITHOUT_ROOT: &[i64] = &[
 const PROGRAMS: &[i64] = &[libc::SYS_execve, libc::SYS_execveat];
 
 /// Tells whether a module's work includes running programs: volume and network plug-ins,
-/// the packet filter's tools, the upgrade of the node.
+/// the upgrade of the node.
 const fn runs_programs(module: Module) -> bool {
-    matches!(module, Module::Edged | Module::Edgemesh | Module::Taskmanager)
+    matches!(module, Module::Edged | Module::Taskmanager)
 }
 
 /// Installs the module's filter.

@@ -1,29 +1,25 @@
 //! What one service needs in the kernel: its chains, sets and elements of the shared maps. No IO.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::words::{Family, Identity, protocol};
-use crate::model::{Endpoint, Kind, Name, Port, Service};
+use super::flows::{Ends, Front};
+use super::words::{Element, Family, Identity, Label, Rule, Verdict};
+use crate::model::{Endpoint, Kind, Name, Port, Protocol, Service};
 use crate::targets::{Here, Scope, targets};
-
-/// A shared map or set and a key in it.
-pub(crate) type Element = (String, String);
 
 /// A service's part of the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Sets of its own and how each is made.
-    pub(super) sets: BTreeMap<String, String>,
+    /// Sets of clients of its own, and for how many seconds each client is remembered.
+    pub(super) sets: BTreeMap<Label, (Family, u64)>,
     /// Chains of its own and the rules in each.
-    pub(super) chains: BTreeMap<String, Vec<String>>,
-    /// What it adds to the shared maps and sets, and the verdict there; empty in a set.
-    pub(super) elements: BTreeMap<Element, String>,
+    pub(super) chains: BTreeMap<Label, Vec<Rule>>,
+    /// What it adds to the shared maps and sets, and the verdict there; none in a set.
+    pub(super) elements: BTreeMap<Element, Option<Verdict>>,
+    /// Where flows of datagrams may end.
+    pub(super) flows: BTreeMap<Front, Ends>,
 }
-
-/// How many clients stay with one endpoint at most.
-const CLIENTS: u32 = 65_536;
 
 /// Plans a service. `listener` returns the port of the proxy that serves one of its ports, where one
 /// does.
@@ -45,7 +41,7 @@ pub(crate) fn plan(
             continue;
         }
         for address in &addresses {
-            plan.element(family.set("addresses"), address.to_string(), String::new());
+            plan.elements.insert(Element::Address(*address), None);
         }
         for port in &service.ports {
             let of_port = OfPort {
@@ -63,26 +59,6 @@ pub(crate) fn plan(
     plan
 }
 
-/// Where traffic goes.
-enum Verdict {
-    /// To the chain that says more.
-    Goto(String),
-    /// Nowhere, and nobody is told.
-    Drop,
-    /// Nowhere, and the client is told.
-    Refuse,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Goto(chain) => write!(f, "goto {chain}"),
-            Self::Drop => f.write_str("drop"),
-            Self::Refuse => f.write_str("goto refuse"),
-        }
-    }
-}
-
 /// One port of a service in one family of addresses.
 struct OfPort<'a> {
     identity: Identity,
@@ -96,30 +72,25 @@ struct OfPort<'a> {
 
 impl OfPort<'_> {
     fn put(&self, addresses: &[IpAddr], external: &[IpAddr], plan: &mut Plan) {
-        let key = format!("{} . {}", protocol(self.port.protocol), self.port.port);
-        let inside = scope(self.service.local_only);
-        let verdict = self.verdict(inside, plan);
-        for address in addresses {
-            plan.element(
-                self.family.set("services"),
-                format!("{address} . {key}"),
-                verdict.to_string(),
-            );
+        let Port { protocol, port, node_port, .. } = *self.port;
+        let verdict = self.verdict(scope(self.service.local_only), plan);
+        let at = |address: &IpAddr| Element::Service(*address, protocol, port);
+        plan.elements.extend(addresses.iter().map(|it| (at(it), Some(verdict.clone()))));
+        if !external.is_empty() || node_port.is_some() {
+            let verdict = self.external_verdict(plan);
+            plan.elements.extend(external.iter().map(|it| (at(it), Some(verdict.clone()))));
+            let number = node_port.map(|number| Element::Port(self.family, protocol, number));
+            plan.elements.extend(number.map(|it| (it, Some(verdict))));
         }
-        if external.is_empty() && self.port.node_port.is_none() {
-            return;
-        }
-        let verdict = self.external_verdict(plan);
-        for address in external {
-            plan.element(
-                self.family.set("services"),
-                format!("{address} . {key}"),
-                verdict.to_string(),
-            );
-        }
-        if let Some(number) = self.port.node_port {
-            let key = format!("{} . {number}", protocol(self.port.protocol));
-            plan.element(self.family.set("ports"), key, verdict.to_string());
+        if protocol == Protocol::Udp {
+            let all = addresses.iter().chain(external);
+            let fronts = all.map(|address| Front::Address(SocketAddr::new(*address, port)));
+            let ends = match self.listener {
+                Some(listener) => Ends::Listener(listener),
+                None => Ends::Targets(self.targets(Scope::All).into_iter().collect()),
+            };
+            let node = node_port.map(|number| Front::Node(self.family, number));
+            plan.flows.extend(fronts.chain(node).map(|front| (front, ends.clone())));
         }
     }
 
@@ -137,10 +108,7 @@ impl OfPort<'_> {
         }
         match self.verdict(Scope::All, plan) {
             Verdict::Goto(all) => {
-                let chain = self.chain("external");
-                let rules = vec!["jump snat-later".to_owned(), format!("goto {all}")];
-                plan.chains.insert(chain.clone(), rules);
-                Verdict::Goto(chain)
+                self.chain("external", vec![Rule::Masquerade, Rule::Goto(all)], plan)
             }
             nowhere @ (Verdict::Drop | Verdict::Refuse) => nowhere,
         }
@@ -158,87 +126,57 @@ impl OfPort<'_> {
             let elsewhere = scope == Scope::Local && !self.targets(Scope::All).is_empty();
             return if elsewhere { Verdict::Drop } else { Verdict::Refuse };
         }
-        for target in &targets {
-            let address = target.ip();
-            let key = format!("{address} . {address}");
-            plan.element(self.family.set("hairpin"), key, String::new());
-        }
-        let chain = self.chain(match scope {
+        let hairpin = |target: &SocketAddr| (Element::Hairpin(target.ip()), None);
+        plan.elements.extend(targets.iter().map(hairpin));
+        let rules = match self.service.affinity {
+            Some(time) => self.sticky_choice(targets, time.as_secs().max(1), plan),
+            None => vec![self.send(targets, None)],
+        };
+        let kind = match scope {
             Scope::All => "all",
             Scope::Local => "local",
-        });
-        let rules = match self.service.affinity {
-            Some(time) => self.sticky_choice(&targets, time.as_secs().max(1), plan),
-            None => vec![self.choice(&targets)],
         };
-        plan.chains.insert(chain.clone(), rules);
-        Verdict::Goto(chain)
+        self.chain(kind, rules, plan)
     }
 
     fn to_listener(&self, listener: u16, plan: &mut Plan) -> Verdict {
-        let protocol = protocol(self.port.protocol);
-        let chain = self.chain("proxy");
-        let rule = format!("meta l4proto {protocol} redirect to :{listener}");
-        plan.chains.insert(chain.clone(), vec![rule]);
-        let key = format!("{protocol} . {listener}");
-        plan.element("listeners".to_owned(), key, String::new());
-        Verdict::Goto(chain)
+        let protocol = self.port.protocol;
+        plan.elements.insert(Element::Listener(protocol, listener), None);
+        self.chain("proxy", vec![Rule::Redirect { protocol, port: listener }], plan)
     }
 
-    /// The rule that chooses one of the targets at random.
-    fn choice(&self, targets: &[SocketAddr]) -> String {
-        let to = match targets {
-            [one] => one.to_string(),
-            many => {
-                let entry = |(number, target): (usize, &SocketAddr)| {
-                    format!("{number} : {} . {}", target.ip(), target.port())
-                };
-                let entries: Vec<String> = many.iter().enumerate().map(entry).collect();
-                format!("numgen random mod {} map {{ {} }}", many.len(), entries.join(", "))
-            }
-        };
-        format!("meta l4proto {} dnat {} to {to}", protocol(self.port.protocol), self.family.word())
+    const fn send(&self, targets: Vec<SocketAddr>, remember: Option<Label>) -> Rule {
+        Rule::Send { family: self.family, protocol: self.port.protocol, targets, remember }
     }
 
     /// The rules that send a client to the target that it had before. Each target has a set of the
     /// clients that came to it, whose entries go when they were not seen for `seconds`.
-    fn sticky_choice(&self, targets: &[SocketAddr], seconds: u64, plan: &mut Plan) -> Vec<String> {
-        let word = self.family.word();
+    fn sticky_choice(&self, targets: Vec<SocketAddr>, seconds: u64, plan: &mut Plan) -> Vec<Rule> {
+        let family = self.family;
         let mut rules = Vec::new();
-        let mut entries = Vec::new();
-        for (number, target) in targets.iter().enumerate() {
-            let identity = self.identity.of_target(*target, seconds);
-            let set = format!("clients{}-{identity}", self.family.number());
-            let chain = format!("end{}-{identity}", self.family.number());
-            let kind = self.family.kind();
-            plan.sets.insert(
-                set.clone(),
-                format!(
-                    "type {kind} ; size {CLIENTS} ; flags dynamic,timeout ; timeout {seconds}s ;"
-                ),
-            );
-            let remember = format!("update @{set} {{ {word} saddr }}");
-            let rule = format!("{remember} {}", self.choice(&[*target]));
-            plan.chains.insert(chain.clone(), vec![rule]);
-            rules.push(format!("{word} saddr @{set} goto {chain}"));
-            entries.push(format!("{number} : goto {chain}"));
+        let mut chains = Vec::new();
+        for target in targets {
+            let identity = self.identity.of_target(target, seconds);
+            let set = Label::from(format!("clients{}-{identity}", family.number()));
+            let chain = Label::from(format!("end{}-{identity}", family.number()));
+            plan.sets.insert(Label::clone(&set), (family, seconds));
+            let send = self.send(vec![target], Some(Label::clone(&set)));
+            plan.chains.insert(Label::clone(&chain), vec![send]);
+            rules.push(Rule::Known { family, set, chain: Label::clone(&chain) });
+            chains.push(chain);
         }
-        let entries = entries.join(", ");
-        rules.push(format!("numgen random mod {} vmap {{ {entries} }}", targets.len()));
+        rules.push(Rule::Choose(chains));
         rules
     }
 
-    fn chain(&self, kind: &str) -> String {
-        format!("{kind}{}-{}", self.family.number(), self.identity.long())
+    /// Makes a chain, and returns what leads there.
+    fn chain(&self, kind: &str, rules: Vec<Rule>, plan: &mut Plan) -> Verdict {
+        let name = Label::from(format!("{kind}{}-{}", self.family.number(), self.identity.long()));
+        plan.chains.insert(Label::clone(&name), rules);
+        Verdict::Goto(name)
     }
 }
 
 const fn scope(local_only: bool) -> Scope {
     if local_only { Scope::Local } else { Scope::All }
-}
-
-impl Plan {
-    fn element(&mut self, set: String, key: String, verdict: String) {
-        self.elements.insert((set, key), verdict);
-    }
 }

@@ -4,19 +4,21 @@
 use std::io::{self, ErrorKind};
 
 use anyhow::Context as _;
-use rustix::net::netlink::{self, SocketAddrNetlink};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+use rustix::net::{SocketFlags, netlink as protocols};
 use tokio::net::unix::pipe::Receiver;
+
+use super::transaction::SUBSYSTEM;
+use crate::netlink::{attribute, open, split};
 
 /// The multicast group of changes of nftables (`NFNLGRP_NFTABLES`), as a bit.
 const GROUP: u32 = 1 << 6;
 
-/// `NFNL_SUBSYS_NFTABLES` and `NFT_MSG_DELTABLE`.
-const TABLE_REMOVED: u16 = 10 << 8 | 2;
+/// `NFT_MSG_DELTABLE`, and the attribute with the table's name.
+const TABLE_REMOVED: u16 = SUBSYSTEM << 8 | 2;
+const TABLE_NAME: u16 = 1;
 
-/// The length of a netlink message's header, and of that and netfilter's behind it.
-const HEADER: usize = 16;
-const HEADERS: usize = 20;
+/// The length of netfilter's own header.
+const NETFILTER: usize = 4;
 
 /// The kernel's news of tables.
 #[derive(Debug)]
@@ -29,10 +31,7 @@ impl Watch {
     /// When the kernel does not let it.
     pub(super) fn begin() -> anyhow::Result<Self> {
         let listen = || -> io::Result<Self> {
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let protocol = Some(netlink::NETFILTER);
-            let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
-            bind(&socket, &SocketAddrNetlink::new(0, GROUP))?;
+            let socket = open(Some(protocols::NETFILTER), GROUP, SocketFlags::NONBLOCK)?;
             // It is read and waited for just as a pipe.
             Ok(Self(Receiver::from_owned_fd_unchecked(socket)?))
         };
@@ -70,19 +69,13 @@ impl Watch {
 
 /// Tells whether one of the messages says that a table of this name was removed.
 fn removes(mut news: &[u8], table: &str) -> bool {
-    while let Some((length, rest)) = news.split_first_chunk::<4>() {
-        let length = usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX);
-        let kind = rest.first_chunk().map_or(0, |kind| u16::from_ne_bytes(*kind));
-        if length < HEADER || length > news.len() {
-            return false;
-        }
-        // the name is the first attribute: its length and type, the text, a zero
-        let name = news[..length].get(HEADERS + 4..).unwrap_or_default();
-        let is_named = name.strip_prefix(table.as_bytes()).is_some_and(|it| it.first() == Some(&0));
+    while let Some(((kind, body), rest)) = split(news) {
+        let name = body.get(NETFILTER..).and_then(|body| attribute(body, TABLE_NAME));
+        let is_named = name.and_then(|name| name.strip_suffix(b"\0")) == Some(table.as_bytes());
         if kind == TABLE_REMOVED && is_named {
             return true;
         }
-        news = news.get(length.next_multiple_of(4)..).unwrap_or_default();
+        news = rest;
     }
     false
 }
@@ -92,12 +85,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::netlink::Batch;
 
     fn message(kind: u16, name: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(HEADERS + 4 + name.len()).unwrap();
-        let mut message = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 18], name].concat();
-        message.resize(message.len().next_multiple_of(4), 0);
-        message
+        let mut batch = Batch::default();
+        batch.message(kind, 0, |body| {
+            body.raw(&[0; NETFILTER]);
+            body.put(TABLE_NAME, name);
+        });
+        batch.as_bytes().to_vec()
     }
 
     #[test]
