@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Services { config: PathBuf },
     /// Ask the mesh for a name as a pod does, for `edgectl mesh resolve`.
     Resolve { server: SocketAddr, domain: String, namespace: String, name: String },
+    /// Follow a connection to a service, for `edgectl mesh trace`.
+    Trace { config: PathBuf, asked: edgemesh::Asked },
     /// Print this and end.
     Print(String),
 }
@@ -151,6 +153,11 @@ fn of_mesh(words: &[OsString]) -> Result<Command, UsageError> {
             })?;
             let [domain, namespace, name] = [domain, namespace, name].map(|it| (*it).to_owned());
             Ok(Command::Resolve { server, domain, namespace, name })
+        }
+        Some(["trace", "--config", config, asked]) => {
+            let asked = serde_json::from_str(asked);
+            let asked = asked.map_err(|error| UsageError(format!("what is asked: {error}")))?;
+            Ok(Command::Trace { config: config.into(), asked })
         }
         Some(_) | None => Err(UsageError("'mesh' is edgectl's own".to_owned())),
     }

@@ -57,12 +57,18 @@ fn run(command: Command) -> ExitCode {
             print_rows(&config, ["rows", "objects"], metamanager::store::read_devices)
         }
         Command::Services { config } => {
-            let names = ["services", "slices", "endpoints"];
+            let names = ["services", "slices", "endpoints", "rules"];
             print_rows(&config, names, metamanager::store::read_services)
         }
         Command::Resolve { server, domain, namespace, name } => {
             let found = edgemesh::resolve(server, &domain, &namespace, &name);
             print_line(found.map(String::into_bytes))
+        }
+        Command::Trace { config, asked } => {
+            let stored = read_parts(&config, metamanager::store::read_services);
+            let traced = stored
+                .and_then(|stored| edgemesh::trace(stored.each_ref().map(|it| &**it), &asked));
+            print_line(traced.map(String::into_bytes))
         }
         Command::Print(text) => match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -77,10 +83,7 @@ fn print_rows<const PARTS: usize, Part: AsRef<[u8]>>(
     names: [&str; PARTS],
     read: fn(&Path) -> Result<[Part; PARTS], Trouble>,
 ) -> ExitCode {
-    let parts = config::database(config).and_then(|path| {
-        read(&path).map_err(|trouble| format!("cannot read {}: {trouble}", path.display()))
-    });
-    print_line(parts.map(|parts| {
+    print_line(read_parts(config, read).map(|parts| {
         let mut line = Vec::new();
         for (index, (name, part)) in names.into_iter().zip(&parts).enumerate() {
             let before = if index == 0 { '{' } else { ',' };
@@ -90,6 +93,16 @@ fn print_rows<const PARTS: usize, Part: AsRef<[u8]>>(
         line.push(b'}');
         line
     }))
+}
+
+/// Reads parts of the node's database.
+fn read_parts<Parts>(
+    config: &Path,
+    read: fn(&Path) -> Result<Parts, Trouble>,
+) -> Result<Parts, String> {
+    config::database(config).and_then(|path| {
+        read(&path).map_err(|trouble| format!("cannot read {}: {trouble}", path.display()))
+    })
 }
 
 /// Looks whether the cloud that the file names is the one that its token is of.

@@ -1,6 +1,8 @@
 //! `edgectl mesh`: services and their endpoints, from the node's database; names, from the running
 //! mesh. The agent's own program reads and asks.
 
+mod trace;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -44,6 +46,11 @@ pub(crate) fn run(
                 return Err(Failure::Failed(format!("{name} has no address here: {status}")));
             }
             Ok(())
+        }
+        MeshCommand::Trace { name, namespace, arguments } => {
+            let trace = trace::of(client, &arguments.config, namespace, name)?;
+            show(&trace, arguments.output.format, screen, trace::text)?;
+            trace.outcome()
         }
     }
 }
@@ -93,22 +100,42 @@ struct Answer {
     data: String,
 }
 
-/// Asks the running mesh for a name.
-fn resolve(client: &Client, namespace: &str, name: &str) -> Result<Found, Failure> {
-    let status = client.status()?;
-    let mesh = status.modules.into_iter().find(|module| module.name == Module::Edgemesh);
-    let names =
-        mesh.and_then(|mesh| mesh.pid.and(mesh.report)).map(|report| report["names"].clone());
-    let names = names.unwrap_or_default();
-    let text = |key: &str| names[key].as_str().unwrap_or_default().to_owned();
-    if names["serving"] != true {
-        let reason = match text("reason") {
+/// What the running mesh tells of itself.
+struct Mesh {
+    /// The node's name.
+    node: String,
+    report: Value,
+}
+
+impl Mesh {
+    /// Asks for it.
+    fn of(client: &Client) -> Result<Self, Failure> {
+        let status = client.status()?;
+        let mesh = status.modules.into_iter().find(|module| module.name == Module::Edgemesh);
+        let report = mesh.and_then(|mesh| mesh.pid.and(mesh.report)).unwrap_or_default();
+        Ok(Self { node: status.node, report })
+    }
+
+    fn name(&self, key: &str) -> String {
+        self.report["names"][key].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Returns where names are answered, and what the cluster's end with.
+    fn names(&self) -> Result<[String; 2], Failure> {
+        if self.report["names"]["serving"] == true {
+            return Ok(["address", "domain"].map(|key| self.name(key)));
+        }
+        let reason = match self.name("reason") {
             reason if reason.is_empty() => "the mesh does not run, see 'edgectl status'".to_owned(),
             reason => reason,
         };
-        return Err(Failure::Failed(format!("names are not answered: {reason}")));
+        Err(Failure::Failed(format!("names are not answered: {reason}")))
     }
-    let (server, domain) = (text("address"), text("domain"));
+}
+
+/// Asks the running mesh for a name.
+fn resolve(client: &Client, namespace: &str, name: &str) -> Result<Found, Failure> {
+    let [server, domain] = Mesh::of(client)?.names()?;
     let words = ["mesh", "resolve", &server, &domain, namespace, name];
     let found = program::ask(words)
         .and_then(|text| serde_json::from_slice(&text).map_err(|error| program::foreign(&error)));

@@ -30,6 +30,17 @@ pub(crate) enum MeshCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Follow a connection to a service, step by step, and try it
+    Trace {
+        /// The name, short or whole, or an address, and the service's port where it is not the first.
+        #[arg(value_name = "NAME[:PORT]", value_parser = NonEmptyStringValueParser::new())]
+        name: String,
+        /// The namespace of the pod that would connect.
+        #[arg(short, long, default_value = "default", value_parser = NonEmptyStringValueParser::new())]
+        namespace: String,
+        #[command(flatten)]
+        arguments: MeshArguments,
+    },
 }
 
 #[derive(Debug, Args)]

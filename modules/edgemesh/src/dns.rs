@@ -27,6 +27,7 @@ use crate::services::Services;
 use cache::{Cache, Held};
 pub(crate) use door::{Standing, open};
 pub use lookup::resolve;
+pub(crate) use lookup::{Found, find};
 use names::Outcome;
 pub(crate) use names::Zone;
 use upstream::Upstreams;

@@ -13,6 +13,7 @@ mod netlink;
 mod proxy;
 mod services;
 mod targets;
+mod trace;
 mod traffic;
 
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use discovery::Discovery;
 pub use dns::resolve;
 use services::Publisher;
 use targets::Here;
+pub use trace::{Asked, trace};
 
 /// How long after a change the status is told: changes come in crowds.
 const SOON: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ const DOTS: usize = 5;
 
 /// What came of it.
 #[derive(Debug, Default, Serialize)]
-struct Found {
+pub(crate) struct Found {
     /// The name that was found, or the last that was asked for.
     name: String,
     /// How the query ended.
@@ -45,6 +45,20 @@ pub fn resolve(
     namespace: &str,
     name: &str,
 ) -> Result<String, String> {
+    let found = find(server, domain, namespace, name)?;
+    serde_json::to_string(&found).map_err(|error| error.to_string())
+}
+
+/// Asks a server for a name as [`resolve`] does.
+///
+/// # Errors
+/// When the name is none, or the server does not answer.
+pub(crate) fn find(
+    server: SocketAddr,
+    domain: &str,
+    namespace: &str,
+    name: &str,
+) -> Result<Found, String> {
     let mut found = Found::default();
     for candidate in candidates(domain, namespace, name) {
         let unknown = || format!("{candidate:?} is no name");
@@ -66,10 +80,23 @@ pub fn resolve(
             break;
         }
     }
-    serde_json::to_string(&found).map_err(|error| error.to_string())
+    Ok(found)
 }
 
 impl Found {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) const fn status(&self) -> &'static str {
+        self.status
+    }
+
+    /// Returns the first address.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.answers.iter().find_map(|answer| answer.data.parse().ok())
+    }
+
     fn take(&mut self, reply: &Foreign) {
         self.status = status(reply.code());
         for record in &reply.answers {
