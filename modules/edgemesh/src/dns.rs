@@ -12,6 +12,7 @@ mod lookup;
 mod names;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 mod upstream;
 mod wire;
 

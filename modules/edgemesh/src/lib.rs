@@ -15,6 +15,7 @@ mod services;
 mod targets;
 mod trace;
 mod traffic;
+pub mod trial;
 
 use std::time::{Duration, Instant};
 

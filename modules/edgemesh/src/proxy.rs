@@ -9,6 +9,7 @@ mod open;
 mod tcp;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 mod udp;
 
 use std::cell::RefCell;
