@@ -13,6 +13,7 @@ pub mod devices;
 pub mod filled;
 pub mod hostile;
 pub mod mapper;
+pub mod mesh;
 pub mod mosquitto;
 pub mod mqtt;
 pub mod network;

@@ -1,17 +1,14 @@
 //! Services as pods, the node and its neighbours reach them: through the kernel and through the proxy,
 //! while endpoints change, edgemesh is killed and others flush the packet filter.
 
-#[path = "mesh/place.rs"]
-mod place;
-
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 
 use anyhow::{Context, Result, ensure};
+use edgecore_tests::rig::mesh::{CLUSTER, NODE_PORT, PODS, Place};
 use edgecore_tests::rig::{SOON, wait_until};
 use ipc_proto::Module;
 use ipc_proto::control::Request;
-use place::{CLUSTER, NODE_PORT, PODS, Place};
 use rustix::process::Signal;
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! The cluster's names on the node, as a DNS client sees them: with the cloud and without, while
 //! edgemesh is killed, and while the host's name servers are away.
 
-use std::net::UdpSocket;
+use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -241,8 +241,9 @@ fn an_operator_sees_services_endpoints_and_what_a_pod_would_find() -> Result<()>
     assert_eq!(missing.code, 1);
     assert!(missing.err.contains("NXDOMAIN"), "{}", missing.err);
     place.rig.demand(&Request::Stop { modules: vec![Module::Edgemesh] })?;
-    assert!(resolve("web")?.err.contains("the mesh does not run"));
-    Ok(())
+    wait_until("it is said that the mesh does not run", SOON, || {
+        resolve("web").is_ok_and(|told| told.err.contains("the mesh does not run"))
+    })
 }
 
 #[test]
@@ -265,4 +266,40 @@ fn names_of_others_outlive_the_server_that_knows_them() -> Result<()> {
     wait_until("others are asked again", SOON, || {
         place.ask(&["example.net"]).is_ok_and(|answers| answers == ["192.0.2.7"])
     })
+}
+
+/// Asks for the address of `n<number>.example.org`.
+fn question(number: u16) -> Vec<u8> {
+    let name = format!("n{number:05}");
+    let head = [&number.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 6]].concat();
+    [&head[..], name.as_bytes(), b"\x07example\x03org\0\0\x01\0\x01"].concat()
+}
+
+#[test]
+fn floods_of_questions_and_connections_cost_nobody_else_an_answer() -> Result<()> {
+    let Some(place) = Place::new()? else { return Ok(()) };
+    let pid = place.rig.pid_of(Module::Edgemesh)?;
+    place.upstream.answers.store(false, Ordering::SeqCst);
+    // more than are served at a time, and who says nothing
+    let connect = || TcpStream::connect(("127.0.0.1", place.port));
+    let idle = (0..80).map(|_| connect()).collect::<Result<Vec<_>, _>>()?;
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(("127.0.0.1", place.port))?;
+    socket.set_read_timeout(Some(SOON))?;
+    // more than are asked of other servers at a time
+    for number in 0..2000 {
+        socket.send(&question(number))?;
+        if number % 100 == 99 {
+            place.wait(WEB, &["10.96.0.7"])?;
+        }
+    }
+    let mut reply = [0; 512];
+    let length = socket.recv(&mut reply)?;
+    ensure!(length >= 12 && reply[3] & 0xf == 2, "what is too much fails, as DNS says it");
+    drop(idle);
+    wait_until("connections are served", SOON, || {
+        place.ask(&["+tcp", WEB]).is_ok_and(|answers| answers == ["10.96.0.7"])
+    })?;
+    assert_eq!(place.rig.pid_of(Module::Edgemesh)?, pid);
+    Ok(())
 }

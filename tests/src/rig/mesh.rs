@@ -1,53 +1,82 @@
 //! A node with three pods and a neighbour, each in a network of its own, and the cloud.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use edgecore_tests::rig::cloud::Cloud;
-use edgecore_tests::rig::network::Network;
-use edgecore_tests::rig::privilege::{had_or_skip, is_root};
-use edgecore_tests::rig::{Rig, SOON, Setup, wait_until};
 use ipc_proto::Module;
 use minicloud::Config;
 use serde_json::{Value, json};
+
+use super::cloud::Cloud;
+use super::network::Network;
+use super::privilege::{had_or_skip, is_root};
+use super::{Rig, SOON, Setup, wait_until};
 
 /// The modules that take part.
 const PRESENT: [Module; 4] =
     [Module::Metamanager, Module::Edgehub, Module::Metaserver, Module::Edgemesh];
 
-/// The service's address in the cluster, and the node's on its outer link.
-pub(crate) const CLUSTER: &str = "10.96.0.7:80";
-pub(crate) const NODE_PORT: &str = "192.0.2.1:30080";
+/// The service's address in the cluster.
+pub const CLUSTER: &str = "10.96.0.7:80";
+
+/// The node's on its outer link, with the service's port there.
+pub const NODE_PORT: &str = "192.0.2.1:30080";
 
 /// The addresses of the pods, the client's first.
-pub(crate) const PODS: [&str; 3] = ["10.244.1.10", "10.244.1.11", "10.244.1.12"];
+pub const PODS: [&str; 3] = ["10.244.1.10", "10.244.1.11", "10.244.1.12"];
 
-/// The ports of the pods that serve.
-const SERVED: u16 = 8080;
+/// The service's address of IPv6, where the kernel has that.
+pub const CLUSTER6: &str = "[fd00:96::7]:80";
+
+/// The node's of IPv6.
+pub const NODE_PORT6: &str = "[2001:db8::1]:30080";
+
+/// The pods' of IPv6.
+pub const PODS6: [&str; 3] = ["fd00:244::10", "fd00:244::11", "fd00:244::12"];
+
+/// The port of the pods that serve.
+pub const SERVED: u16 = 8080;
 
 /// How many connections have to go one way until a test believes that all do.
-pub(crate) const MANY: usize = 24;
+pub const MANY: usize = 24;
 
 /// How long a connection may take; longer means that it is not answered.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// All of it.
-pub(crate) struct Place {
-    pub(crate) rig: Rig,
-    pub(crate) cloud: Cloud,
-    pub(crate) node: Network,
+#[derive(Debug)]
+pub struct Place {
+    /// The node's agent.
+    pub rig: Rig,
+    /// Its cloud.
+    pub cloud: Cloud,
+    /// The node's network.
+    pub node: Network,
     /// The client, and two that serve.
-    pub(crate) pods: [Network; 3],
-    pub(crate) neighbour: Network,
+    pub pods: [Network; 3],
+    /// Another host.
+    pub neighbour: Network,
 }
 
 impl Place {
     /// Makes it; nothing where the host cannot. The calling thread is in the node's network then.
-    pub(crate) fn new() -> Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// When something of it cannot be made.
+    pub fn new() -> Result<Option<Self>> {
+        Self::with(&json!({}))
+    }
+
+    /// Makes it with more in the supervisor's configuration.
+    ///
+    /// # Errors
+    /// When something of it cannot be made.
+    pub fn with(more: &Value) -> Result<Option<Self>> {
         let able = is_root() && Path::new("/usr/sbin/nft").exists();
         if !had_or_skip(able, "root and nftables")? {
             return Ok(None);
@@ -68,14 +97,17 @@ impl Place {
             setup = setup.with(json!({"modules": {module.name(): {"enabled": enabled}}}));
         }
         setup = setup.with(json!({"modules": {"edgemesh": {"traffic": {"enabled": true}}}}));
-        let rig = setup.start()?;
+        let rig = setup.with(more.clone()).start()?;
         wait_until("the node joins", SOON, || cloud.session().is_ok_and(|it| it > 0))?;
         Ok(Some(Self { rig, cloud, node, pods, neighbour }))
     }
 
     /// Has the cloud make the service, which adds `more` to what it is, and its endpoints; waits
     /// until a pod reaches it.
-    pub(crate) fn service(&self, annotations: &Value, more: &[(&str, Value)]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the pod does not reach it soon.
+    pub fn service(&self, annotations: &Value, more: &[(&str, Value)]) -> Result<()> {
         let ports = json!([
             {"name": "http", "port": 80, "protocol": "TCP", "nodePort": 30080},
             {"name": "udp", "port": 80, "protocol": "UDP", "nodePort": 30080},
@@ -85,8 +117,7 @@ impl Place {
             spec[*key] = value.clone();
         }
         let metadata = json!({"name": "web", "namespace": "shop", "annotations": annotations});
-        let kind = json!({"apiVersion": "v1", "kind": "Service"});
-        let mut service = kind;
+        let mut service = json!({"apiVersion": "v1", "kind": "Service"});
         (service["metadata"], service["spec"]) = (metadata, spec);
         self.cloud.apply(service)?;
         self.endpoints(&PODS[1..])?;
@@ -96,15 +127,26 @@ impl Place {
     }
 
     /// Has the cloud say which pods serve.
-    pub(crate) fn endpoints(&self, addresses: &[&str]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the cloud has ended.
+    pub fn endpoints(&self, addresses: &[&str]) -> Result<()> {
+        self.slice("IPv4", addresses)
+    }
+
+    /// Has the cloud say at which addresses of a family pods serve.
+    ///
+    /// # Errors
+    /// When the cloud has ended.
+    pub fn slice(&self, family: &str, addresses: &[&str]) -> Result<()> {
         let endpoint = |address: &&str| {
             json!({"addresses": [address], "nodeName": "edge1",
             "conditions": {"ready": true}})
         };
         let endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
         let slice = json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {"name": "web-1", "namespace": "shop",
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
+            "metadata": {"name": format!("web-{}", family.to_lowercase()), "namespace": "shop",
                 "labels": {"kubernetes.io/service-name": "web"}},
             "endpoints": endpoints,
             "ports": [{"name": "http", "port": SERVED, "protocol": "TCP"},
@@ -114,7 +156,10 @@ impl Place {
     }
 
     /// Connects from a network.
-    pub(crate) fn connect(&self, from: &Network, to: &str) -> Result<Talk> {
+    ///
+    /// # Errors
+    /// When nobody accepts.
+    pub fn connect(&self, from: &Network, to: &str) -> Result<Talk> {
         let to: SocketAddr = to.parse()?;
         let stream = from.run(|| Ok(TcpStream::connect_timeout(&to, PATIENCE)?))?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -122,19 +167,30 @@ impl Place {
     }
 
     /// Connects and returns who serves.
-    pub(crate) fn ask(&self, from: &Network, to: &str) -> Result<String> {
+    ///
+    /// # Errors
+    /// When nobody serves.
+    pub fn ask(&self, from: &Network, to: &str) -> Result<String> {
         self.connect(from, to)?.line()
     }
 
     /// Connects many times and returns who serves.
-    pub(crate) fn ask_often(&self, from: &Network, to: &str) -> Result<BTreeSet<String>> {
+    ///
+    /// # Errors
+    /// When one of them is not served.
+    pub fn ask_often(&self, from: &Network, to: &str) -> Result<BTreeSet<String>> {
         (0..MANY).map(|_| self.ask(from, to)).collect()
     }
 
     /// Sends datagrams from many ports and returns who answers.
-    pub(crate) fn ask_udp(&self, from: &Network, to: &str) -> Result<BTreeSet<String>> {
+    ///
+    /// # Errors
+    /// When one of them is not answered.
+    pub fn ask_udp(&self, from: &Network, to: &str) -> Result<BTreeSet<String>> {
         let ask = || -> Result<String> {
-            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            let to: SocketAddr = to.parse()?;
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let socket = UdpSocket::bind(any)?;
             socket.connect(to)?;
             socket.set_read_timeout(Some(PATIENCE))?;
             socket.send(b"who?")?;
@@ -161,14 +217,37 @@ fn wire(node: &Network, pods: &[Network; 3], neighbour: &Network) -> Result<()> 
     node.does("ip addr add 192.0.2.1/24 dev out")?;
     neighbour.does("ip addr add 192.0.2.2/24 dev eth0")?;
     node.does("ip route add default via 192.0.2.2")?;
-    node.run(|| Ok(std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?))
+    node.run(|| Ok(fs::write("/proc/sys/net/ipv4/ip_forward", "1")?))?;
+    if has_ipv6() { wire6(node, pods, neighbour) } else { Ok(()) }
+}
+
+/// Tells whether the kernel has IPv6.
+#[must_use]
+pub fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
+
+/// The same once more. No address is looked for before it is used: there can be none that is the same.
+fn wire6(node: &Network, pods: &[Network; 3], neighbour: &Network) -> Result<()> {
+    for (number, (pod, address)) in pods.iter().zip(PODS6).enumerate() {
+        let link = format!("pod{number}");
+        node.does(&format!("ip addr add fd00:244::1/128 dev {link} nodad"))?;
+        node.does(&format!("ip -6 route add {address}/128 dev {link}"))?;
+        pod.does(&format!("ip addr add {address}/128 dev eth0 nodad"))?;
+        pod.does("ip -6 route add fd00:244::1/128 dev eth0")?;
+        pod.does("ip -6 route add default via fd00:244::1 dev eth0")?;
+    }
+    node.does("ip addr add 2001:db8::1/64 dev out nodad")?;
+    neighbour.does("ip addr add 2001:db8::2/64 dev eth0 nodad")?;
+    node.does("ip -6 route add default via 2001:db8::2 dev out")?;
+    node.run(|| Ok(fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")?))
 }
 
 /// Serves in a pod until the test's process ends: greets with the pod's address, then sends back
 /// what comes.
 fn serve(pod: &Network, address: &'static str) -> Result<()> {
     let (listener, socket) = pod.run(|| {
-        let all = ("0.0.0.0", SERVED);
+        let all = (if has_ipv6() { "::" } else { "0.0.0.0" }, SERVED);
         Ok((TcpListener::bind(all)?, UdpSocket::bind(all)?))
     })?;
     std::thread::spawn(move || {
@@ -199,11 +278,15 @@ fn talk_back(mut stream: TcpStream, address: &str) -> Result<()> {
 }
 
 /// A client's connection.
-pub(crate) struct Talk(BufReader<TcpStream>);
+#[derive(Debug)]
+pub struct Talk(BufReader<TcpStream>);
 
 impl Talk {
     /// Reads a line, without its end.
-    pub(crate) fn line(&mut self) -> Result<String> {
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         self.0.read_line(&mut line).context("no line")?;
         line.pop().context("the connection has ended")?;
@@ -211,14 +294,20 @@ impl Talk {
     }
 
     /// Sends a line and expects it back.
-    pub(crate) fn echo(&mut self, line: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// When another comes.
+    pub fn echo(&mut self, line: &str) -> Result<()> {
         writeln!(self.0.get_mut(), "{line}")?;
         anyhow::ensure!(self.line()? == line, "another line came back");
         Ok(())
     }
 
     /// Sends all that it has, finishes, and returns what comes after that.
-    pub(crate) fn finish(mut self, last: &[u8]) -> Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn finish(mut self, last: &[u8]) -> Result<Vec<u8>> {
         self.0.get_mut().write_all(last)?;
         self.0.get_mut().shutdown(Shutdown::Write)?;
         let mut rest = Vec::new();
