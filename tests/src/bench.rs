@@ -10,6 +10,7 @@ mod footprint;
 mod ipc;
 mod link;
 mod local_api;
+mod mesh;
 mod mqtt;
 mod pods;
 mod recovery;
@@ -50,11 +51,13 @@ pub enum Part {
     Stream,
     /// Lists of the local Kubernetes API.
     LocalApi,
+    /// Services, beside the way without them and beside nginx.
+    Mesh,
 }
 
 impl Part {
     /// All parts, in the order in which they are run.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ipc,
         Self::Recovery,
         Self::Footprint,
@@ -65,6 +68,7 @@ impl Part {
         Self::Pods,
         Self::Stream,
         Self::LocalApi,
+        Self::Mesh,
     ];
 
     /// Returns the word for it on the command line.
@@ -81,6 +85,7 @@ impl Part {
             Self::Pods => "pods",
             Self::Stream => "stream",
             Self::LocalApi => "local-api",
+            Self::Mesh => "mesh",
         }
     }
 
@@ -96,6 +101,7 @@ impl Part {
             Self::Pods => pods::run(),
             Self::Stream => stream::run(),
             Self::LocalApi => local_api::run(),
+            Self::Mesh => mesh::run(),
         }
     }
 }

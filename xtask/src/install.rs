@@ -15,7 +15,7 @@ struct Tool {
 }
 
 /// What the steps need of Debian. Whoever adds a step that needs more adds a line here.
-const TOOLS: [Tool; 18] = [
+const TOOLS: [Tool; 20] = [
     // cargo-deny clones the advisory database with it
     Tool { program: "git", package: "git" },
     // SQLite and the cryptography are built with it
@@ -35,6 +35,9 @@ const TOOLS: [Tool; 18] = [
     Tool { program: "kubectl", package: "kubernetes-client" },
     // the mesh's names are asked for with it
     Tool { program: "dig", package: "bind9-dnsutils" },
+    // the mesh's proxy is measured beside it
+    Tool { program: "/usr/sbin/nginx", package: "nginx" },
+    Tool { program: "/usr/lib/nginx/modules/ngx_stream_module.so", package: "libnginx-mod-stream" },
     // packages are made, checked and tried with these
     Tool { program: "dpkg-shlibdeps", package: "dpkg-dev" },
     Tool { program: "objdump", package: "binutils" },
@@ -68,13 +71,15 @@ pub(crate) fn packages(workspace: &Workspace) -> Result<()> {
         bail!("not installed: {}; installing packages needs root", missing.join(" "));
     }
     workspace.run(&mut workspace.program("apt-get", "update"))?;
-    let brings_broker = missing.contains(&"mosquitto");
+    let services = ["mosquitto", "nginx"].into_iter().filter(|it| missing.contains(it));
+    let services: Vec<&str> = services.collect();
     let mut install = workspace.program("apt-get", "install --yes --no-install-recommends");
     workspace.run(install.args(missing).env("DEBIAN_FRONTEND", "noninteractive"))?;
-    // Debian starts a service with its package. Nobody asked for this one: the tests start brokers
-    // of their own.
-    if brings_broker && exists("systemctl") && Path::new("/run/systemd/system").is_dir() {
-        workspace.run(&mut workspace.program("systemctl", "disable --now mosquitto.service"))?;
+    // Debian starts a service with its package. Nobody asked for these: what needs them starts its own.
+    if exists("systemctl") && Path::new("/run/systemd/system").is_dir() {
+        for service in services {
+            workspace.run(workspace.program("systemctl", "disable --now").arg(service))?;
+        }
     }
     Ok(())
 }
