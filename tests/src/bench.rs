@@ -5,6 +5,7 @@
 //! both slower and leaves the ratio.
 
 mod bare;
+mod crowd;
 mod device;
 mod footprint;
 mod ipc;
@@ -47,6 +48,8 @@ pub enum Part {
     Device,
     /// Pods, beside the bare calls to the runtime.
     Pods,
+    /// As many pods as a node may have.
+    Crowd,
     /// Streams through the tunnel, beside the node's own API.
     Stream,
     /// Lists of the local Kubernetes API.
@@ -66,6 +69,7 @@ impl Part {
         Self::Mqtt,
         Self::Device,
         Self::Pods,
+        Self::Crowd,
         Self::Stream,
         Self::LocalApi,
         Self::Mesh,
@@ -83,6 +87,7 @@ impl Part {
             Self::Mqtt => "mqtt",
             Self::Device => "device",
             Self::Pods => "pods",
+            Self::Crowd => "crowd",
             Self::Stream => "stream",
             Self::LocalApi => "local-api",
             Self::Mesh => "mesh",
@@ -99,6 +104,7 @@ impl Part {
             Self::Mqtt => mqtt::run(),
             Self::Device => device::run(),
             Self::Pods => pods::run(),
+            Self::Crowd => crowd::run(),
             Self::Stream => stream::run(),
             Self::LocalApi => local_api::run(),
             Self::Mesh => mesh::run(),

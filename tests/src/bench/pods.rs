@@ -41,32 +41,53 @@ pub(super) fn run() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// What an agent takes while its pods run and nothing happens. It has all modules that KubeEdge's own
-/// agent has; edgemesh is none of them, and off unless a node asks for it.
+/// What an agent takes while its pods run and nothing happens.
 fn idle() -> Result<Vec<Row>> {
-    let all = |setup: &mut Setup| {
-        for module in Module::ALL.into_iter().filter(|module| *module != Module::Edgemesh) {
-            setup.supervisor["modules"][module.name()]["enabled"] = true.into();
-        }
-        setup.supervisor["faults"] = json!(false);
-    };
-    let Some(node) = Node::start_with(all)? else { return Ok(Vec::new()) };
+    let Some(node) = Node::start_with(whole)? else { return Ok(Vec::new()) };
     let mut rows = Vec::new();
     let mut made = 0;
     for (count, [memory, time], [go_memory, go_time]) in IDLE {
         let names: Vec<_> = (made..count).map(|number| format!("idle{number}")).collect();
         make(&node, &names)?;
         made = count;
-        let mut processes = process::children(node.rig.supervisor_pid());
-        processes.push(node.rig.supervisor_pid());
-        let minute = cpu_over(&processes, SAMPLE)?;
-        let pss = processes.iter().map(|&pid| kib(pid, &["Pss"])).sum::<Result<f64>>()?;
-        let name = format!("PSS of the agent with {count} pods");
-        rows.push(Row::of(name, "MiB", &[pss / 1024.0]).target(memory).go(go_memory));
-        let name = format!("processor time with {count} pods, per idle minute");
-        rows.push(Row::of(name, "ms", &[minute * 1e3]).target(time).go(go_time));
+        let [used, spent] = at_rest(&node, count)?;
+        rows.push(used.target(memory).go(go_memory));
+        rows.push(spent.target(time).go(go_time));
     }
     Ok(rows)
+}
+
+/// Has all modules run that KubeEdge's own agent has; edgemesh is none of them, and off unless a node
+/// asks for it.
+pub(super) fn whole(setup: &mut Setup) {
+    for module in Module::ALL.into_iter().filter(|module| *module != Module::Edgemesh) {
+        setup.supervisor["modules"][module.name()]["enabled"] = true.into();
+    }
+    setup.supervisor["faults"] = json!(false);
+}
+
+/// Measures what the agent takes of memory and of processor time while so many pods do nothing.
+pub(super) fn at_rest(node: &Node, count: usize) -> Result<[Row; 2]> {
+    let minute = cpu_over(&processes(node), SAMPLE)?;
+    let spent = format!("processor time with {count} pods, per idle minute");
+    Ok([
+        Row::of(format!("PSS of the agent with {count} pods"), "MiB", &[memory(node)?]),
+        Row::of(spent, "ms", &[minute * 1e3]),
+    ])
+}
+
+/// Returns the proportional memory of the agent's processes, in MiB.
+pub(super) fn memory(node: &Node) -> Result<f64> {
+    let pss = processes(node).iter().map(|&pid| kib(pid, &["Pss"])).sum::<Result<f64>>()?;
+    Ok(pss / 1024.0)
+}
+
+/// Lists the agent's processes.
+pub(super) fn processes(node: &Node) -> Vec<u32> {
+    let supervisor = node.rig.supervisor_pid();
+    let mut processes = process::children(supervisor);
+    processes.push(supervisor);
+    processes
 }
 
 /// How long the cloud waits for pods that it makes, beside the bare calls for as many.
@@ -111,7 +132,7 @@ fn reboot() -> Result<Vec<Row>> {
 
 /// Makes pods by the calls that it takes at the least, with the same words as the agent, all at once;
 /// they are removed then. Returns how long it took until all ran.
-fn by_hand(node: &Node, count: usize) -> Result<Duration> {
+pub(super) fn by_hand(node: &Node, count: usize) -> Result<Duration> {
     let pods = (0..count).map(|number| bare(node, number)).collect::<Result<Vec<_>>>()?;
     let one = |runtime: Runtime, (sandbox, container): Bare| async move {
         let config = Some(sandbox.clone());
@@ -131,13 +152,16 @@ fn by_hand(node: &Node, count: usize) -> Result<Duration> {
         join_all(pods.into_iter().map(|pod| one(runtime.clone(), pod)).collect::<Vec<_>>())
     });
     let took = begin.elapsed();
-    for made in made {
+    let end = |runtime: Runtime, made: Result<String, Trouble>| async move {
         let pod_sandbox_id = made?;
         let stop = w::StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() };
-        node.cri.ask(|runtime| async move { runtime.stop_sandbox(stop).await })?;
-        let remove = w::RemovePodSandboxRequest { pod_sandbox_id };
-        node.cri.ask(|runtime| async move { runtime.remove_sandbox(remove).await })?;
-    }
+        runtime.stop_sandbox(stop).await?;
+        runtime.remove_sandbox(w::RemovePodSandboxRequest { pod_sandbox_id }).await
+    };
+    let ended = node.cri.ask(|runtime| {
+        join_all(made.into_iter().map(|made| end(runtime.clone(), made)).collect::<Vec<_>>())
+    });
+    ended.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok(took)
 }
 
@@ -190,7 +214,7 @@ fn by_cloud(node: &Node, count: usize) -> Result<Duration> {
 }
 
 /// Makes pods, and waits until the cloud sees all of them run.
-fn make(node: &Node, names: &[String]) -> Result<()> {
+pub(super) fn make(node: &Node, names: &[String]) -> Result<()> {
     for name in names {
         node.apply(sleeper(name))?;
     }
