@@ -60,7 +60,7 @@ pub enum Part {
 
 impl Part {
     /// All parts, in the order in which they are run.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Ipc,
         Self::Recovery,
         Self::Footprint,
