@@ -4,10 +4,12 @@
 #[cfg(test)]
 mod tests;
 
-use crate::pod::make::rights;
-use crate::pod::placement::Terms;
+use crate::pod::make::{Quality, quality, rights};
+use crate::pod::placement::{Taint, Terms};
 use crate::pod::spec::{Container, Pod, Port, Profile};
 use crate::pod::sysctl;
+use crate::pressure::threshold::Pressure;
+use crate::pressure::{EVICTED, Pressures, is_critical};
 use crate::status::Verdict;
 
 /// The label of a node's operating system.
@@ -27,7 +29,7 @@ pub(crate) struct Room {
 }
 
 fn no(reason: &'static str, message: impl Into<String>) -> Verdict {
-    Verdict { reason, message: message.into() }
+    Verdict::new(reason, message)
 }
 
 fn unmet(predicate: &'static str, why: &str) -> Verdict {
@@ -40,6 +42,29 @@ fn short(resource: &str, reason: &'static str, requested: i64, used: i64, room: 
          capacity: {room}"
     );
     no(reason, message)
+}
+
+/// Checks whether a pod of the cloud may come to a node that is short of something. Where that is
+/// memory alone, those may that asked for some, or that bear it.
+///
+/// # Errors
+/// What the node is short of.
+pub(crate) fn bears(pod: &Pod, pressures: &Pressures) -> Result<(), Verdict> {
+    let of_memory = || Taint {
+        key: "node.kubernetes.io/memory-pressure".to_owned(),
+        effect: "NoSchedule".to_owned(),
+        value: String::new(),
+    };
+    let only_memory = pressures.iter().eq([&Pressure::Memory]);
+    let may_come = || {
+        quality(pod) != Quality::BestEffort
+            || pod.spec.tolerations.iter().any(|it| it.bears(&of_memory()))
+    };
+    if pressures.is_empty() || is_critical(pod, false) || (only_memory && may_come()) {
+        return Ok(());
+    }
+    let names: Vec<_> = pressures.iter().map(|it| it.name()).collect();
+    Err(no(EVICTED, format!("The node had condition: [{}]. ", names.join(" "))))
 }
 
 /// Checks what needs nothing but the pods that are here already.
@@ -134,16 +159,20 @@ pub(crate) fn suits(pod: &Pod, is_static: bool, node: &str, terms: &Terms) -> Re
     Ok(())
 }
 
-/// Returns what a pod asks for of a resource: what its containers take together, or an init
-/// container beside the sidecars that are up before it, whichever is more, and what the pod takes by
-/// itself.
-fn request(pod: &Pod, resource: &str) -> i64 {
-    let of = |container: &Container| {
+/// Returns what a pod asks for of a resource: what its containers take together, and the pod by itself.
+pub(crate) fn request(pod: &Pod, resource: &str) -> i64 {
+    together(pod, resource, |container| {
         let lists = &container.resources;
         let asked = lists.requests.get(resource).or_else(|| lists.limits.get(resource));
         let asked = asked.map_or(0, |it| if resource == "cpu" { it.milli() } else { it.units() });
         asked.max(0)
-    };
+    })
+}
+
+/// Adds up what the containers of a pod have together: the ordinary ones and the sidecars, or an init
+/// container beside the sidecars that are up before it, whichever is more, and what the pod takes by
+/// itself of this resource.
+pub(crate) fn together(pod: &Pod, resource: &str, of: impl Fn(&Container) -> i64) -> i64 {
     let (mut sidecars, mut most) = (0_i64, 0);
     for init in &pod.spec.init_containers {
         let beside = sidecars.saturating_add(of(init));

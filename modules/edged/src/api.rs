@@ -41,6 +41,7 @@ use crate::runtime::Running;
 use crate::store::Store;
 use reply::{Body, Refusal, Reply};
 use route::Route;
+pub(crate) use stats::kibibytes;
 
 /// Connections at once; the others wait to be accepted.
 const CONNECTIONS: usize = 320;

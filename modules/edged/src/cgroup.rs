@@ -1,23 +1,102 @@
-//! The control groups of pods, by kubelet's names. The container runtime makes a pod's group with its
-//! first container, and nobody but us removes it. A kubelet that takes over a pod without its group
-//! would kill it.
+//! The control groups of pods, by kubelet's names. We make a pod's group with what bounds it, or the
+//! container runtime does with the pod's first container where systemd makes groups, and nobody but us
+//! removes it. A kubelet that takes over a pod without its group would kill it.
 
+mod bounds;
+mod kernel;
+pub(crate) mod levels;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::pod::make::Quality;
+use serde::Deserialize;
+
+#[cfg(test)]
+pub(crate) use kernel::PageSize;
+pub(crate) use kernel::{Kernel, Swap};
+
+use crate::config::Defence;
+use crate::cri::Runtime;
+use crate::cri::words as w;
+use crate::pod::make::{Quality, quality};
 use crate::pod::names;
+use crate::pod::spec::Pod;
+use bounds::Bounds;
 
 /// Where control groups are mounted.
-const MOUNT: &str = "/sys/fs/cgroup";
+pub(crate) const MOUNT: &str = "/sys/fs/cgroup";
 
 /// Who makes control groups on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Driver {
     Cgroupfs,
     Systemd,
+}
+
+/// The part of containerd's configuration that says it, for versions that do not tell by themselves.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Configured {
+    containerd: Runtimes,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Runtimes {
+    default_runtime_name: String,
+    runtimes: BTreeMap<String, Handler>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Handler {
+    options: Option<Options>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Options {
+    #[serde(rename = "SystemdCgroup")]
+    systemd: bool,
+}
+
+impl Driver {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Cgroupfs => "cgroupfs",
+            Self::Systemd => "systemd",
+        }
+    }
+
+    /// Asks the container runtime who makes control groups for it; nothing when it does not tell.
+    pub(crate) async fn of(runtime: &Runtime) -> Option<Self> {
+        let of = |systemd| if systemd { Self::Systemd } else { Self::Cgroupfs };
+        match runtime.runtime_config(w::RuntimeConfigRequest {}).await {
+            Ok(told) => told.linux.map(|it| of(it.cgroup_driver() == w::CgroupDriver::Systemd)),
+            Err(trouble) if trouble.is_unimplemented() => {
+                let status = runtime.status(w::StatusRequest { verbose: true }).await.ok()?;
+                let told: Configured = serde_json::from_str(status.info.get("config")?).ok()?;
+                let Runtimes { default_runtime_name: name, runtimes } = told.containerd;
+                runtimes.get(&name)?.options.as_ref().map(|options| of(options.systemd))
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Says that the container runtime uses another; nothing when it does not.
+    pub(crate) fn clash(self, other: Self) -> Option<String> {
+        (self != other).then(|| {
+            format!(
+                "cgroupDriver is {}, but the container runtime uses {}: no pod can run until both use \
+                the same",
+                self.name(),
+                other.name()
+            )
+        })
+    }
 }
 
 /// Where the groups of all pods are.
@@ -31,18 +110,43 @@ pub(crate) struct Groups {
 impl Groups {
     /// Returns the name of a pod's group as the runtime is to have it.
     pub(crate) fn of_pod(&self, uid: &str, quality: Quality) -> String {
+        self.named(quality, Some(&format!("pod{uid}")))
+    }
+
+    /// Returns the name of the group that all pods of a quality are in.
+    fn of_level(&self, quality: Quality) -> String {
+        self.named(quality, None)
+    }
+
+    /// Returns the name of the group that all pods are in.
+    pub(crate) fn of_all(&self) -> String {
+        self.of_level(Quality::Guaranteed)
+    }
+
+    fn named(&self, quality: Quality, pod: Option<&str>) -> String {
         let level = match quality {
             Quality::Guaranteed => None,
             Quality::Burstable => Some("burstable"),
             Quality::BestEffort => Some("besteffort"),
         };
-        let pod = format!("pod{uid}");
         let above = self.root.split('/').filter(|part| !part.is_empty());
-        let parts = above.chain(["kubepods"]).chain(level).chain([pod.as_str()]);
+        let parts = above.chain(["kubepods"]).chain(level).chain(pod);
         match self.driver {
             Driver::Cgroupfs => parts.fold(String::new(), |path, part| path + "/" + part),
             Driver::Systemd => slices(parts),
         }
+    }
+
+    /// Makes a pod's group with what bounds it. Where systemd makes groups the runtime asks it to.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn make(&self, pod: &Pod, defence: &Defence) -> io::Result<()> {
+        if self.driver == Driver::Systemd {
+            return Ok(());
+        }
+        let group = self.of_pod(&pod.metadata.uid, quality(pod));
+        Bounds::of_pod(pod, defence, &Kernel::read()).write(Path::new(MOUNT), &group)
     }
 
     /// Removes a pod's group, whatever quality it had; its containers are gone. Groups that systemd
@@ -63,6 +167,14 @@ impl Groups {
         }
         Ok(())
     }
+}
+
+/// Returns how many processes and threads run in a group; nothing where that is not counted.
+pub(crate) fn processes(group: &str) -> Option<u64> {
+    let group = group.trim_start_matches('/');
+    let places = [Path::new(MOUNT).join("pids").join(group), Path::new(MOUNT).join(group)];
+    let read = |place: PathBuf| fs::read_to_string(place.join("pids.current")).ok();
+    places.into_iter().find_map(read)?.trim().parse().ok()
 }
 
 /// Names nested slices as systemd does: each has the names of all above it, `-` in a name as `_`.

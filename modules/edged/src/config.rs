@@ -1,5 +1,7 @@
 //! What the pod engine is told by `edgecore.yaml`.
 
+mod defence;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -7,8 +9,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::admission::Room;
 use crate::cgroup::{Driver, Groups};
 use crate::pod::sysctl;
+pub(crate) use defence::Defence;
 
 /// The sections of the file, as they come.
 #[derive(Debug, Default, Deserialize)]
@@ -43,6 +47,11 @@ struct Edged {
     register_schedulable: Option<bool>,
     seccomp_default: Option<bool>,
     report_event: Option<bool>,
+    max_per_pod_container_count: Option<i64>,
+    max_container_count: Option<i64>,
+    #[serde(rename = "minimumGCAge")]
+    minimum_gc_age: Option<String>,
+    pod_sandbox_image: Option<String>,
     tailored_kubelet_config: Option<Kubelet>,
 }
 
@@ -61,7 +70,6 @@ struct Kubelet {
     register_node: Option<bool>,
     register_with_taints: Option<Vec<Box<RawValue>>>,
     node_status_max_images: Option<i32>,
-    eviction_hard: Option<BTreeMap<String, String>>,
     static_pod_path: Option<String>,
     #[serde(rename = "allowedUnsafeSysctls")]
     unsafe_sysctls: Option<Vec<String>>,
@@ -69,6 +77,8 @@ struct Kubelet {
     cgroup_root: Option<String>,
     #[serde(rename = "cgroupsPerQOS")]
     cgroups_per_qos: Option<bool>,
+    #[serde(flatten)]
+    defence: defence::Keys,
 }
 
 /// The configuration, checked.
@@ -102,10 +112,6 @@ pub(crate) struct Config {
     pub(crate) port: u16,
     /// The address on which the node's API is served.
     pub(crate) api_address: IpAddr,
-    /// Memory in bytes that is kept from the pods.
-    pub(crate) memory_kept: u64,
-    /// Disk that is kept from the pods.
-    pub(crate) disk_kept: Kept,
     /// Whether containers that do not say it run under the runtime's seccomp profile.
     pub(crate) seccomp_default: bool,
     /// Where pods find the Kubernetes API that this node serves itself, if it does.
@@ -121,6 +127,8 @@ pub(crate) struct Config {
     pub(crate) unsafe_sysctls: Vec<String>,
     /// The control groups of pods, if each has one of its own.
     pub(crate) groups: Option<Groups>,
+    /// What the node does before it runs short.
+    pub(crate) defence: Defence,
 }
 
 /// A part of something that is kept.
@@ -133,18 +141,19 @@ pub(crate) enum Kept {
 }
 
 impl Kept {
-    /// Returns what is left of `total`.
-    pub(crate) fn of(self, total: u64) -> u64 {
+    /// Returns how much it is of `total`.
+    pub(crate) fn amount(self, total: u64) -> u64 {
         match self {
-            Self::Bytes(bytes) => total.saturating_sub(bytes),
+            Self::Bytes(bytes) => bytes,
             Self::Share(share) => {
                 let kept = u128::from(total) * u128::from(share.min(1000)) / 1000;
-                total.saturating_sub(u64::try_from(kept).unwrap_or(u64::MAX))
+                u64::try_from(kept).unwrap_or(u64::MAX)
             }
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads it, as `100Mi` or `10%`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let Some(percent) = text.strip_suffix('%') else {
             let units = crate::quantity::Quantity::parse(text)?.units();
             return u64::try_from(units).ok().map(Self::Bytes);
@@ -166,7 +175,14 @@ impl Sections {
         let mut errors = Vec::new();
         let api = self.api(&mut errors);
         let edged = self.edged.unwrap_or_default();
-        let kubelet = edged.tailored_kubelet_config.unwrap_or_default();
+        let mut kubelet = edged.tailored_kubelet_config.unwrap_or_default();
+        let flags = defence::Flags {
+            dead_each: edged.max_per_pod_container_count,
+            dead_all: edged.max_container_count,
+            dead_least_age: edged.minimum_gc_age,
+            sandbox_image: edged.pod_sandbox_image,
+        };
+        let defence = std::mem::take(&mut kubelet.defence).check(flags, &mut errors);
         let groups = groups(&kubelet, &mut errors);
         let root = edged.root_directory.unwrap_or_else(|| "/var/lib/kubelet".to_owned());
         let logs = kubelet.pod_logs_dir.unwrap_or_else(|| "/var/log/pods".to_owned());
@@ -180,9 +196,6 @@ impl Sections {
         }
         let api_address = api_address(kubelet.address.as_deref(), &mut errors);
         let unsafe_sysctls = sysctls(kubelet.unsafe_sysctls, &mut errors);
-        let kept = kubelet.eviction_hard.unwrap_or_default();
-        let memory = keep(&kept, "memory.available", Kept::Bytes(100 << 20), &mut errors);
-        let disk_kept = keep(&kept, "nodefs.available", Kept::Share(100), &mut errors);
         anyhow::ensure!(errors.is_empty(), errors.join("\n"));
         let taints = kubelet.register_with_taints.unwrap_or_default();
         Ok(Config {
@@ -203,11 +216,6 @@ impl Sections {
             max_pods: kubelet.max_pods.unwrap_or(110),
             api_address,
             port: kubelet.read_only_port.filter(|port| *port != 0).unwrap_or(10_350),
-            memory_kept: match memory {
-                Kept::Bytes(bytes) => bytes,
-                Kept::Share(_) => 0,
-            },
-            disk_kept,
             seccomp_default: edged.seccomp_default.unwrap_or(false),
             max_images: kubelet.node_status_max_images.unwrap_or(0),
             report_event: edged.report_event.unwrap_or(false),
@@ -215,7 +223,15 @@ impl Sections {
             api,
             unsafe_sysctls,
             groups,
+            defence,
         })
+    }
+}
+
+impl Config {
+    /// Returns what pods may have together of a node with so many cores and bytes.
+    pub(crate) fn room(&self, cpus: u32, memory: u64, disk: u64) -> Room {
+        self.defence.room(cpus, memory, disk, self.max_pods)
     }
 }
 
@@ -291,19 +307,6 @@ fn api_address(text: Option<&str>, errors: &mut Vec<String>) -> IpAddr {
     })
 }
 
-fn keep(
-    kept: &BTreeMap<String, String>,
-    key: &str,
-    default: Kept,
-    errors: &mut Vec<String>,
-) -> Kept {
-    let Some(text) = kept.get(key) else { return default };
-    Kept::parse(text).unwrap_or_else(|| {
-        errors.push(format!("evictionHard {key} is '{text}', expected 100Mi or 10%"));
-        default
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,7 +320,6 @@ mod tests {
         let config = check("{}")?;
         assert_eq!(config.socket, PathBuf::from("/run/containerd/containerd.sock"));
         assert_eq!(config.root, PathBuf::from("/var/lib/kubelet"));
-        assert_eq!((config.memory_kept, config.disk_kept), (100 << 20, Kept::Share(100)));
         assert_eq!(check(r#"{"edged":{"tailoredKubeletConfig":null,"nodeIP":""}}"#)?, config);
         Ok(())
     }
@@ -349,9 +351,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_taken_off() {
-        assert_eq!(Kept::parse("12.5%").map(|kept| kept.of(1000)), Some(875));
-        assert_eq!(Kept::parse("1Ki").map(|kept| kept.of(2000)), Some(976));
+    fn what_is_kept_is_a_share_or_a_number() {
+        assert_eq!(Kept::parse("12.5%").map(|kept| kept.amount(1000)), Some(125));
+        assert_eq!(Kept::parse("1Ki").map(|kept| kept.amount(2000)), Some(1024));
         assert_eq!(Kept::parse("x%"), None);
     }
 }

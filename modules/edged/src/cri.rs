@@ -307,6 +307,14 @@ calls! {
     image_status = "ImageService" / "ImageStatus" within LIST_PATIENCE, ImageStatusRequest => ImageStatusResponse;
     /// Lists the images.
     list_images = "ImageService" / "ListImages" within LIST_PATIENCE, ListImagesRequest => ListImagesResponse;
+    /// Asks where the images are.
+    image_place = "ImageService" / "ImageFsInfo" within LIST_PATIENCE, ImageFsInfoRequest => ImageFsInfoResponse;
+    /// Removes an image with all its names; may be repeated.
+    remove_image = "ImageService" / "RemoveImage" within PATIENCE, RemoveImageRequest => Empty;
+    /// Has a container's log written into a new file.
+    reopen_log = "RuntimeService" / "ReopenContainerLog" within LIST_PATIENCE, ReopenContainerLogRequest => Empty;
+    /// Asks how it is configured. Older runtimes do not know this call.
+    runtime_config = "RuntimeService" / "RuntimeConfig" within LIST_PATIENCE, RuntimeConfigRequest => RuntimeConfigResponse;
     /// Fetches an image.
     pull_image = "ImageService" / "PullImage" within PULL_PATIENCE, PullImageRequest => PullImageResponse;
 }

@@ -11,16 +11,20 @@ mod cgroup;
 mod config;
 pub mod cri;
 mod devices;
+mod duration;
 mod env;
 mod events;
+mod gc;
 mod node;
 mod notes;
 mod pod;
 mod podresources;
 mod pods;
+mod pressure;
 mod probes;
 mod quantity;
 mod registry;
+mod rotate;
 mod rpc;
 mod runtime;
 mod statics;
@@ -45,6 +49,7 @@ use devices::Devices;
 use node::{Node, Sources};
 use notes::Notes;
 use pods::Pods;
+use pressure::Guard;
 use runtime::State;
 use store::Store;
 use worker::{Host, NodeFacts};
@@ -52,12 +57,16 @@ use worker::{Host, NodeFacts};
 /// Questions of the node's API that wait for the engine.
 const ASKS: usize = 64;
 
+/// Pods that have to go and that wait for the engine.
+const EVICTIONS: usize = 16;
+
 /// Runs the module until the supervisor asks it to drain. Containers go on running then.
 ///
 /// # Errors
 /// When the configuration is wrong.
 pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let config = context.config::<Sections>()?.check().context("cannot use the configuration")?;
+    config.defence.check_swap(&std::fs::read_to_string("/proc/swaps").unwrap_or_default())?;
     let runtime = Runtime::new(config.socket.clone());
     let store = Store::new(context.peers());
     let (facts_sender, facts) = watch::channel(NodeFacts::default());
@@ -70,28 +79,26 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let notes = Notes::new(notes);
     let tally = probes::Tally::default();
     offer_address(&config);
-    let devices = Devices::begin(&config.root);
-    let shared = runtime.clone();
-    let host = Host { runtime: shared, store, config, facts, notes, tally, devices };
+    let (pressures_sender, pressures) = watch::channel(pressure::Pressures::new());
+    let (told, own, devices) = (pressures.clone(), runtime.clone(), Devices::begin(&config.root));
+    let host = Host { runtime: own, store, config, facts, notes, tally, devices, pressures: told };
     let host = Arc::new(host);
+    let (asks_sender, mut asks) = mpsc::channel::<api::Ask>(ASKS);
+    let mut evictions = defend(&host, context.node(), &asks_sender, pressures_sender);
     let linked = Arc::new(Notify::new());
-    let sources = Sources {
-        runtime: states.clone(),
-        fleet: context.fleet(),
-        linked: Arc::clone(&linked),
-        devices: host.devices.amounts(),
-    };
+    let (looks, fleet, devices) = (states.clone(), context.fleet(), host.devices.amounts());
+    let sources =
+        Sources { runtime: looks, fleet, pressures, linked: Arc::clone(&linked), devices };
     let node = Node::new(context.node(), Arc::clone(&host), facts_sender, sources);
-    tokio::spawn(runtime::watch(runtime.clone(), states_sender));
+    let driver = host.config.groups.as_ref().map(|groups| groups.driver);
+    tokio::spawn(runtime::watch(runtime.clone(), driver, states_sender));
     let (wanted_sender, wanted) = watch::channel(0);
     tokio::spawn(runtime::list(runtime, wanted, listings_sender, running_sender));
     tokio::spawn(node.run());
-    let (statics_sender, mut statics) = mpsc::channel(1);
     let manifests = host.config.statics.clone();
-    let (asks_sender, mut asks) = mpsc::channel::<api::Ask>(ASKS);
     let mut services = serve(context.node(), &host, asks_sender, running)?;
     let mut pods = Pods::new(context.node(), host);
-    begin_statics(&mut pods, &manifests, context.node(), statics_sender);
+    let mut statics = begin_statics(&mut pods, &manifests, context.node());
     loop {
         tokio::select! {
             event = context.next() => match event {
@@ -103,6 +110,7 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             Some(listing) = listings.recv() => pods.listed(listing),
             Some(all) = statics.recv() => pods.set_statics(all),
             Some(()) = pods.next_ended() => {}
+            Some(eviction) = evictions.recv() => pods.evict(eviction),
             Ok(()) = states.changed() => {}
             Ok(()) = services.changed() => {}
             // Who asked may be gone.
@@ -134,6 +142,21 @@ fn serve(
     Ok(services)
 }
 
+/// Has the node look after itself; returns where it says which pods have to go.
+fn defend(
+    host: &Arc<Host>,
+    node: &str,
+    asks: &mpsc::Sender<api::Ask>,
+    pressures: watch::Sender<pressure::Pressures>,
+) -> mpsc::Receiver<pressure::Eviction> {
+    let (sender, evictions) = mpsc::channel(EVICTIONS);
+    let guard = Guard::new(Arc::clone(host), node, asks.clone(), sender, pressures);
+    tokio::spawn(guard.run());
+    tokio::spawn(cgroup::levels::run(Arc::clone(host), node.to_owned(), asks.clone()));
+    tokio::spawn(rotate::run(Arc::clone(host)));
+    evictions
+}
+
 /// Sees to it that pods find the node's own API, where they are told of it.
 fn offer_address(config: &config::Config) {
     let address = config.api.as_ref().and_then(|(address, _)| address.parse().ok());
@@ -143,12 +166,8 @@ fn offer_address(config: &config::Config) {
 }
 
 /// Reads the static pods, which need neither store nor cloud, and has them watched.
-fn begin_statics(
-    pods: &mut Pods,
-    path: &Path,
-    node: &str,
-    sender: mpsc::Sender<Vec<statics::Static>>,
-) {
+fn begin_statics(pods: &mut Pods, path: &Path, node: &str) -> mpsc::Receiver<Vec<statics::Static>> {
+    let (sender, changes) = mpsc::channel(1);
     let mut folder = statics::Folder::new(path, node);
     let read = if path.as_os_str().is_empty() { Ok(Vec::new()) } else { folder.read() };
     match &read {
@@ -158,6 +177,7 @@ fn begin_statics(
     if !path.as_os_str().is_empty() {
         tokio::spawn(statics::watch(folder, read.ok(), sender));
     }
+    changes
 }
 
 /// Takes a message of the store. It is settled at once: the store has what it says, and sends

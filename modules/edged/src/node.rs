@@ -19,9 +19,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::admission::Room;
 use crate::devices::Amounts;
 use crate::notes::About;
 use crate::pod::placement::Terms;
+use crate::pressure::Pressures;
 use crate::runtime::State;
 use crate::store::{Lack, object};
 use crate::worker::{Host, NodeFacts};
@@ -64,6 +66,8 @@ pub(crate) struct Sources {
     pub(crate) runtime: watch::Receiver<State>,
     /// How the agent's modules are.
     pub(crate) fleet: watch::Receiver<Vec<Standing>>,
+    /// What the node is short of.
+    pub(crate) pressures: watch::Receiver<Pressures>,
     /// Told that the cloud is back.
     pub(crate) linked: Arc<Notify>,
     /// The devices of plug-ins.
@@ -167,6 +171,7 @@ impl Node {
                 Ok(()) = self.sources.runtime.changed() => {}
                 Ok(()) = self.sources.fleet.changed() => {}
                 Ok(()) = self.sources.devices.changed() => {}
+                Ok(()) = self.sources.pressures.changed() => {}
             }
         }
     }
@@ -175,18 +180,25 @@ impl Node {
     fn learn(&mut self) {
         self.facts.look_again(&self.host.config);
         let runtime = self.sources.runtime.borrow_and_update().name.clone();
+        let room = self.room();
         let known = NodeFacts {
             name: self.name.clone(),
             address: self.facts.address.map(|it| it.to_string()).unwrap_or_default(),
-            cpu: i64::from(self.facts.cpus) * 1000,
+            cpu: room.cpu,
             memory: i64::try_from(self.facts.memory).unwrap_or(i64::MAX),
-            storage: i64::try_from(self.host.config.disk_kept.of(self.facts.disk))
-                .unwrap_or(i64::MAX),
+            room: room.memory,
+            storage: room.storage,
             terms: Arc::clone(&self.terms),
             recursive: Arc::clone(&self.sources.runtime.borrow().recursive),
             runtime: if runtime.is_empty() { self.known.borrow().runtime.clone() } else { runtime },
         };
         self.known.send_if_modified(|facts| std::mem::replace(facts, known.clone()) != known);
+    }
+
+    /// Returns what pods may have together of the node.
+    fn room(&self) -> Room {
+        let HostFacts { cpus, memory, disk, .. } = self.facts;
+        self.host.config.room(cpus, memory, disk)
     }
 
     fn complain(&mut self, lack: &Lack) {
@@ -275,7 +287,8 @@ impl Node {
         status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
         let trouble = self.sources.runtime.borrow().trouble.clone();
         // What happened is told once the node is known.
-        let (conditions, _) = Conditions::new(&self.name).look(&trouble, &[], now);
+        let pressures = self.sources.pressures.borrow().clone();
+        let (conditions, _) = Conditions::new(&self.name).look(&trouble, &pressures, &[], now);
         status["conditions"] = conditions.iter().map(|it| it.to_json(now)).collect();
         json!({
             "metadata": {
@@ -294,7 +307,7 @@ impl Node {
         let runtime = self.sources.runtime.borrow();
         let name = if runtime.name.is_empty() { "containerd" } else { &runtime.name };
         let version = if runtime.version.is_empty() { "Unknown" } else { &runtime.version };
-        let (memory, disk) = (facts.memory, facts.disk);
+        let (memory, disk, room) = (facts.memory, facts.disk, self.room());
         let pods = self.host.config.max_pods.to_string();
         let mut addresses: Vec<Value> = Vec::new();
         addresses.extend(facts.address.map(|it| json!({"type": "InternalIP", "address": it})));
@@ -307,9 +320,13 @@ impl Node {
                 "pods": pods,
             },
             "allocatable": {
-                "cpu": facts.cpus.to_string(),
-                "memory": format!("{}Ki", memory.saturating_sub(self.host.config.memory_kept) / 1024),
-                "ephemeral-storage": self.host.config.disk_kept.of(disk).to_string(),
+                "cpu": if room.cpu % 1000 == 0 {
+                    (room.cpu / 1000).to_string()
+                } else {
+                    format!("{}m", room.cpu)
+                },
+                "memory": format!("{}Ki", room.memory / 1024),
+                "ephemeral-storage": room.storage.to_string(),
                 "pods": pods,
             },
             "addresses": addresses,
@@ -335,7 +352,8 @@ impl Node {
     fn conditions(&mut self, now: i64) -> Vec<Condition> {
         let trouble = self.sources.runtime.borrow().trouble.clone();
         let fleet = self.sources.fleet.borrow_and_update().clone();
-        let (conditions, notes) = self.conditions.look(&trouble, &fleet, now);
+        let pressures = self.sources.pressures.borrow_and_update().clone();
+        let (conditions, notes) = self.conditions.look(&trouble, &pressures, &fleet, now);
         for note in notes {
             self.host.notes.tell(note);
         }

@@ -2,6 +2,7 @@
 //! belongs to nobody.
 
 mod admit;
+mod evict;
 mod local;
 mod orphans;
 mod restart;
@@ -153,10 +154,7 @@ impl Pods {
                 let spec = Spec { node_name: spec.node_name, ..Spec::default() };
                 (
                     Pod { metadata, spec, ..Pod::default() },
-                    Some(Verdict {
-                        reason: "InvalidPod",
-                        message: format!("the pod cannot be read: {error}"),
-                    }),
+                    Some(Verdict::new("InvalidPod", format!("the pod cannot be read: {error}"))),
                 )
             }
         };
@@ -189,7 +187,8 @@ impl Pods {
                 news
             })),
             None => {
-                let refused = refused.or_else(|| self.refusal(&pod));
+                let gone = self.evicted(&uid);
+                let refused = refused.or(gone).or_else(|| self.refusal(&pod));
                 self.begin(Order { refused, ..Order::new(pod) });
             }
         }

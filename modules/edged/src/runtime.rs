@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::cgroup::Driver;
 use crate::cri::{Runtime, Trouble, words as w};
 use crate::pod::names;
 
@@ -48,17 +49,20 @@ pub(crate) struct State {
     pub(crate) trouble: String,
     /// The handlers that can keep from writing what is mounted below a volume.
     pub(crate) recursive: Arc<BTreeSet<String>>,
+    /// Who makes control groups for it, if it tells.
+    driver: Option<Driver>,
 }
 
 /// Keeps the state up to date, for ever.
-pub(crate) async fn watch(runtime: Runtime, states: watch::Sender<State>) {
+/// `own` is who makes the groups of pods, if they have any.
+pub(crate) async fn watch(runtime: Runtime, own: Option<Driver>, states: watch::Sender<State>) {
     let mut complained: Option<Instant> = None;
     let mut looks = 0u32;
     loop {
         let known = states.borrow().clone();
         let named = known.trouble.is_empty() && !looks.is_multiple_of(VERSION_LOOKS);
         looks = looks.wrapping_add(1);
-        let state = match look(&runtime, Some(&known).filter(|_| named)).await {
+        let state = match look(&runtime, own, Some(&known).filter(|_| named)).await {
             Ok(state) => state,
             Err(trouble) => State {
                 looked: true,
@@ -80,16 +84,20 @@ pub(crate) async fn watch(runtime: Runtime, states: watch::Sender<State>) {
 }
 
 /// Looks how the runtime is; its name and version are taken from `known`, if that is there.
-async fn look(runtime: &Runtime, known: Option<&State>) -> Result<State, Trouble> {
-    let (name, version) = match known {
-        Some(known) => (known.name.clone(), known.version.clone()),
+async fn look(
+    runtime: &Runtime,
+    own: Option<Driver>,
+    known: Option<&State>,
+) -> Result<State, Trouble> {
+    let (name, version, driver) = match known {
+        Some(known) => (known.name.clone(), known.version.clone(), known.driver),
         None => {
             let version = w::VersionRequest { version: "0.1.0".to_owned() };
             let version = runtime.version(version).await?;
-            (version.runtime_name, version.runtime_version)
+            (version.runtime_name, version.runtime_version, Driver::of(runtime).await)
         }
     };
-    let answer = runtime.status(w::StatusRequest {}).await?;
+    let answer = runtime.status(w::StatusRequest::default()).await?;
     let can = |it: &w::RuntimeHandler| {
         it.features.is_some_and(|features| features.recursive_read_only_mounts)
     };
@@ -105,9 +113,11 @@ async fn look(runtime: &Runtime, known: Option<&State>) -> Result<State, Trouble
             None => Some(format!("{kind} is not told")),
         }
     };
-    let trouble: Vec<_> = ["RuntimeReady", "NetworkReady"].into_iter().filter_map(unmet).collect();
+    let mut trouble: Vec<_> =
+        ["RuntimeReady", "NetworkReady"].into_iter().filter_map(unmet).collect();
+    trouble.extend(own.zip(driver).and_then(|(own, driver)| own.clash(driver)));
     let (trouble, recursive) = (trouble.join("; "), Arc::new(recursive));
-    Ok(State { looked: true, name, version, trouble, recursive })
+    Ok(State { looked: true, name, version, trouble, recursive, driver })
 }
 
 /// A pod that the runtime has something of.

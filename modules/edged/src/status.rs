@@ -36,9 +36,18 @@ const HELD: &str = "HeldUpgrade";
 pub(crate) struct Verdict {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
+    /// Seconds that the pod has to end, when they are not its own.
+    pub(crate) grace: Option<i64>,
+    /// Whether the pod is told to be the target of a disruption.
+    pub(crate) disrupts: bool,
 }
 
 impl Verdict {
+    /// Says why, without more.
+    pub(crate) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), ..Self::default() }
+    }
+
     /// Says that it keeps a pod from running at all.
     pub(crate) fn rejects(self) -> Self {
         Self { message: format!("Pod was rejected: {}", self.message), ..self }
@@ -226,6 +235,7 @@ impl Situation<'_> {
             ("PodScheduled", (true, "", String::new())),
         ];
         list.extend(self.hold().map(|hold| (HELD, hold)));
+        list.extend(self.disruption().map(|why| ("DisruptionTarget", why)));
         let now = rfc3339(self.now);
         list.into_iter()
             .map(|(kind, (holds, reason, message))| {
@@ -267,6 +277,12 @@ impl Situation<'_> {
         (false, "ReadinessGatesNotReady", unmet.join(", "))
     }
 
+    /// Tells that the node itself ended the pod because it was short of something.
+    fn disruption(&self) -> Option<(bool, &'static str, String)> {
+        let verdict = self.verdict.filter(|verdict| verdict.disrupts)?;
+        Some((true, "TerminationByKubelet", verdict.message.clone()))
+    }
+
     /// Tells of a hold, and of its end when it was told of before.
     fn hold(&self) -> Option<(bool, &'static str, String)> {
         let told = || self.pod.status.conditions.iter().any(|it| it.r#type == HELD);
@@ -281,7 +297,8 @@ impl Situation<'_> {
     fn container(&self, container: &Container, init: bool) -> Value {
         let latest = self.seen.latest(&container.name);
         let guest = self.is_ephemeral(container);
-        if let (None, true, Some(forgotten)) = (latest, init || guest, self.forgotten(container)) {
+        let is_past = init || guest || self.pod.status.is_over();
+        if let (None, true, Some(forgotten)) = (latest, is_past, self.forgotten(container)) {
             return forgotten;
         }
         let (started, ready) = latest.map_or((false, false), |latest| self.health(latest));
@@ -323,8 +340,9 @@ impl Situation<'_> {
         self.pod.spec.ephemeral_containers.iter().any(|it| it.name == container.name)
     }
 
-    /// Tells of an init container, or an ephemeral one, that has done its work and that the runtime
-    /// does not have any more: a kubelet removes such. Its end stays as it was reported.
+    /// Tells of a container that has done its work and that the runtime does not have any more: one
+    /// of a pod that is over, or an init container or an ephemeral one, which a kubelet removes. Its end stays as it was
+    /// reported.
     fn forgotten(&self, container: &Container) -> Option<Value> {
         let ran = self.pod.status.ran(&container.name)?;
         let terminated = ran.state.terminated.as_ref()?;

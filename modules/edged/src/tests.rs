@@ -5,6 +5,7 @@ mod admission;
 mod api;
 mod bench;
 mod containerd;
+mod defence;
 mod devices;
 mod fake;
 mod images;
@@ -13,6 +14,8 @@ pub(crate) mod plugin;
 mod probes;
 mod rarer;
 mod runtimes;
+mod shortage;
+mod small_disk;
 mod statics;
 mod volumes;
 
@@ -24,6 +27,7 @@ use crate::cri::words::ContainerState;
 use bench::{Bench, give, page, pod};
 use containerd::containerd;
 pub(crate) use containerd::may_use_the_kernel;
+pub(crate) use small_disk::SmallDisk;
 
 #[tokio::test]
 async fn a_pod_runs_follows_its_config_map_survives_the_engine_and_goes() {

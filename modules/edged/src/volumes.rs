@@ -41,6 +41,15 @@ impl Folder {
     }
 }
 
+/// The folders of volumes that live on the node's own disk, or in its memory, by their kind.
+pub(crate) const LOCAL: [&str; 5] = [
+    "kubernetes.io~empty-dir",
+    "kubernetes.io~configmap",
+    "kubernetes.io~secret",
+    "kubernetes.io~projected",
+    "kubernetes.io~downward-api",
+];
+
 /// The folder of a pod.
 pub(crate) fn pod_folder(root: &Path, uid: &str) -> PathBuf {
     root.join("pods").join(uid)

@@ -32,6 +32,7 @@ use crate::pod::placement::Terms;
 use crate::pod::plan::{Ledger, Plan, Sick, Stage, Step, paused_until, plan};
 use crate::pod::seen::Seen;
 use crate::pod::spec::{Metadata, Pod};
+use crate::pressure::Pressures;
 use crate::probes::{Finding, Probes, Purpose, Tally};
 use crate::status::{self, Transitions, Verdict};
 use crate::store::{Lack, Store};
@@ -47,6 +48,8 @@ pub(crate) struct Host {
     pub(crate) notes: Notes,
     pub(crate) tally: Tally,
     pub(crate) devices: Devices,
+    /// What the node is short of.
+    pub(crate) pressures: watch::Receiver<Pressures>,
 }
 
 /// What the node knows about itself.
@@ -58,6 +61,8 @@ pub(crate) struct NodeFacts {
     pub(crate) cpu: i64,
     /// Bytes of memory that there are.
     pub(crate) memory: i64,
+    /// Bytes of memory that pods may use.
+    pub(crate) room: i64,
     /// Bytes of the disk that pods may use.
     pub(crate) storage: i64,
     /// What it is chosen by, as far as it heard.
@@ -229,7 +234,11 @@ pub(crate) async fn run(
 async fn told_to_end(mut orders: watch::Receiver<Order>, known: Option<&Order>) -> bool {
     let grace = |order: &Order| order.pod.metadata.deletion_grace_period_seconds;
     let ends = |order: &Order| match known {
-        None => order.removed || order.pod.metadata.deletion_timestamp.is_some(),
+        None => {
+            order.removed
+                || order.refused.is_some()
+                || order.pod.metadata.deletion_timestamp.is_some()
+        }
         Some(known) => grace(order).is_some_and(|now| grace(known).is_none_or(|was| now < was)),
     };
     orders.wait_for(ends).await.is_ok()
@@ -247,10 +256,10 @@ impl Worker {
             probes: Probes::new(&host, &pod, findings),
             transitions: status::transitions(&pod),
             start: start.unwrap_or_else(module_runtime::unix_millis),
+            ledger: Ledger { kept: host.config.defence.dead, ..Ledger::default() },
             host,
             pod,
             seen: Seen::default(),
-            ledger: Ledger::default(),
             ends: BTreeMap::new(),
             folders: None,
             refreshed: 0,
@@ -305,7 +314,9 @@ impl Worker {
             // Nothing but what the runtime has is known of it.
             self.seen.containers.iter().filter_map(|it| it.grace).max().or(Some(usual))
         } else {
-            (order.removed || status.is_over() || self.verdict.is_some()).then_some(usual)
+            let own = self.verdict.as_ref().and_then(|verdict| verdict.grace);
+            let ends = order.removed || status.is_over() || self.verdict.is_some();
+            ends.then_some(own.unwrap_or(usual))
         }
     }
 
@@ -343,6 +354,7 @@ impl Worker {
                     Round::Wait(Some(now + 2000))
                 };
             }
+            self.drop_local_volumes().await;
             if self.pod.metadata.deletion_timestamp.is_some() && told && !self.tell_deletion().await
             {
                 return Round::Wait(Some(now + 2000));
@@ -422,7 +434,7 @@ impl Worker {
                 "Pod was active on the node longer than the specified deadline".to_owned();
             let reason = "DeadlineExceeded";
             self.host.notes.normal(About::pod(&self.pod), reason, message.clone());
-            self.verdict = Some(Verdict { reason, message });
+            self.verdict = Some(Verdict::new(reason, message));
         }
     }
 

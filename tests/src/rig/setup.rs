@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use ipc_proto::Module;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::mosquitto::free_port;
@@ -45,6 +45,13 @@ pub struct Setup {
 
 /// Returns the configuration of a node that has everything in `folder`: nothing of the host's own
 /// agent, certificates or containers is touched.
+/// What the node is short of on this machine is not what most tests are about.
+fn no_thresholds() -> Value {
+    let signals = ["memory.available", "nodefs.available", "nodefs.inodesFree"];
+    let signals = signals.into_iter().chain(["imagefs.available", "imagefs.inodesFree"]);
+    signals.map(|signal| (signal.to_owned(), json!("0%"))).collect::<Map<_, _>>().into()
+}
+
 fn edgecore_yaml(folder: &Path, store: &Path, api: SocketAddr) -> Value {
     let certs = folder.join("certs");
     let runtime = format!("unix://{}", folder.join("containerd.sock").display());
@@ -67,6 +74,8 @@ fn edgecore_yaml(folder: &Path, store: &Path, api: SocketAddr) -> Value {
                     "podLogsDir": folder.join("pods"),
                     "readOnlyPort": api.port(),
                     "staticPodPath": folder.join("manifests"),
+                    "evictionHard": no_thresholds(),
+                    "imageGCHighThresholdPercent": 100,
                 },
             },
             "edgeStream": {

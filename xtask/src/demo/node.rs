@@ -64,6 +64,12 @@ modules:
       imageServiceEndpoint: unix://@PODS@/c.sock
       podLogsDir: @PODS@/pods
       staticPodPath: @FOLDER@/manifests
+      imageGCHighThresholdPercent: 100
+      evictionHard:
+        nodefs.available: 0%
+        nodefs.inodesFree: 0%
+        imagefs.available: 0%
+        imagefs.inodesFree: 0%
 ";
 
 /// The agent's own time to stop its modules in order.

@@ -142,6 +142,11 @@ fn join(root: &Root, cloud: &Cloud) -> Result<()> {
         format!("modules.edged.rootDirectory={shared}/kubelet"),
         format!("modules.edged.tailoredKubeletConfig.podLogsDir={shared}/pods"),
         format!("modules.edged.tailoredKubeletConfig.readOnlyPort={}", free_port()?),
+        // how full this machine's disk is makes no difference
+        "modules.edged.tailoredKubeletConfig.imageGCHighThresholdPercent=100".to_owned(),
+        "modules.edged.tailoredKubeletConfig.evictionHard={\"nodefs.available\":\"0%\",\"nodefs.inodesFree\":\"0%\",\
+            \"imagefs.available\":\"0%\",\"imagefs.inodesFree\":\"0%\"}"
+            .to_owned(),
         // this machine has no broker
         "modules.eventBus.enable=false".to_owned(),
     ];

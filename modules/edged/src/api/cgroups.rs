@@ -96,11 +96,13 @@ fn text(group: &Path, file: &str) -> String {
     std::fs::read_to_string(group.join(file)).unwrap_or_default()
 }
 
-fn number(group: &Path, file: &str) -> Option<u64> {
+/// Reads a file that is a number.
+pub(crate) fn number(group: &Path, file: &str) -> Option<u64> {
     text(group, file).trim().parse().ok()
 }
 
-fn field(table: &str, key: &str) -> Option<u64> {
+/// Reads a line of a table.
+pub(crate) fn field(table: &str, key: &str) -> Option<u64> {
     let value = |line: &str| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok();
     table.lines().find_map(value)
 }

@@ -32,13 +32,18 @@ pub struct VersionResponse {
 
 /// Asks whether the runtime is ready.
 #[derive(Clone, PartialEq, Message)]
-pub struct StatusRequest {}
+pub struct StatusRequest {
+    #[prost(bool, tag = "1")]
+    pub verbose: bool,
+}
 
 /// The state of the runtime.
 #[derive(Clone, PartialEq, Message)]
 pub struct StatusResponse {
     #[prost(message, optional, tag = "1")]
     pub status: Option<RuntimeStatus>,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub info: BTreeMap<String, String>,
     #[prost(message, repeated, tag = "3")]
     pub runtime_handlers: Vec<RuntimeHandler>,
 }
@@ -57,6 +62,24 @@ pub struct RuntimeHandler {
 pub struct RuntimeHandlerFeatures {
     #[prost(bool, tag = "1")]
     pub recursive_read_only_mounts: bool,
+}
+
+/// Asks how the runtime is configured.
+#[derive(Clone, PartialEq, Message)]
+pub struct RuntimeConfigRequest {}
+
+/// How it is configured.
+#[derive(Clone, PartialEq, Message)]
+pub struct RuntimeConfigResponse {
+    #[prost(message, optional, tag = "1")]
+    pub linux: Option<LinuxRuntimeConfiguration>,
+}
+
+/// The Linux part of it.
+#[derive(Clone, PartialEq, Message)]
+pub struct LinuxRuntimeConfiguration {
+    #[prost(enumeration = "CgroupDriver", tag = "1")]
+    pub cgroup_driver: i32,
 }
 
 /// Its conditions.
@@ -364,6 +387,14 @@ pub enum NamespaceMode {
 pub enum PodSandboxState {
     Ready = 0,
     NotReady = 1,
+}
+
+/// Who makes control groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum CgroupDriver {
+    Systemd = 0,
+    Cgroupfs = 1,
 }
 
 /// Where a security profile comes from.

@@ -8,6 +8,8 @@ use ipc_proto::{Module, ModuleState};
 use serde_json::{Value, json};
 
 use crate::notes::{About, Note};
+use crate::pressure::Pressures;
+use crate::pressure::threshold::Pressure;
 use crate::status::{millis, rfc3339};
 
 /// A death shows in the condition for so long after the module is back, in milliseconds.
@@ -80,6 +82,7 @@ impl Conditions {
     pub(crate) fn look(
         &mut self,
         trouble: &str,
+        pressures: &Pressures,
         fleet: &[Standing],
         now: i64,
     ) -> (Vec<Condition>, Vec<Note>) {
@@ -90,29 +93,11 @@ impl Conditions {
         } else {
             ("KubeletNotReady", trouble.to_owned(), "NodeNotReady")
         };
-        let enough = |what: &str| format!("kubelet has {what}");
+        let short = |of: Pressure| pressure(of, pressures.contains(&of));
         for (kind, holds, reason, message, event) in [
-            (
-                "MemoryPressure",
-                false,
-                "KubeletHasSufficientMemory",
-                enough("sufficient memory available"),
-                "NodeHasSufficientMemory",
-            ),
-            (
-                "DiskPressure",
-                false,
-                "KubeletHasNoDiskPressure",
-                enough("no disk pressure"),
-                "NodeHasNoDiskPressure",
-            ),
-            (
-                "PIDPressure",
-                false,
-                "KubeletHasSufficientPID",
-                enough("sufficient PID available"),
-                "NodeHasSufficientPID",
-            ),
+            short(Pressure::Memory),
+            short(Pressure::Disk),
+            short(Pressure::Pid),
             ("Ready", trouble.is_empty(), ready.0, ready.1, ready.2),
         ] {
             let (since, changed) = self.since(kind, holds, now);
@@ -172,6 +157,34 @@ impl Conditions {
         }
         notes
     }
+}
+
+/// Returns the condition of a node that is short of something, or is not: its name, whether it holds,
+/// the reason, the message, and the event of its beginning.
+fn pressure(of: Pressure, holds: bool) -> (&'static str, bool, &'static str, String, &'static str) {
+    let (reason, message, event) = match (of, holds) {
+        (Pressure::Memory, true) => (
+            "KubeletHasInsufficientMemory",
+            "insufficient memory available",
+            "NodeHasInsufficientMemory",
+        ),
+        (Pressure::Memory, false) => {
+            ("KubeletHasSufficientMemory", "sufficient memory available", "NodeHasSufficientMemory")
+        }
+        (Pressure::Disk, true) => {
+            ("KubeletHasDiskPressure", "disk pressure", "NodeHasDiskPressure")
+        }
+        (Pressure::Disk, false) => {
+            ("KubeletHasNoDiskPressure", "no disk pressure", "NodeHasNoDiskPressure")
+        }
+        (Pressure::Pid, true) => {
+            ("KubeletHasInsufficientPID", "insufficient PID available", "NodeHasInsufficientPID")
+        }
+        (Pressure::Pid, false) => {
+            ("KubeletHasSufficientPID", "sufficient PID available", "NodeHasSufficientPID")
+        }
+    };
+    (of.name(), holds, reason, format!("kubelet has {message}"), event)
 }
 
 /// The reason of an end that somebody asked for.

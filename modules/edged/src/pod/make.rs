@@ -10,8 +10,9 @@ use std::path::Path;
 
 use super::names;
 use super::spec::{Container, Pod, Quantity};
-use crate::cgroup::Groups;
+use crate::cgroup::{Groups, Kernel, Swap};
 use crate::cri::words as w;
+use crate::pressure::is_critical;
 
 /// The name server settings of a host or a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +54,9 @@ pub(crate) struct Settings<'a> {
     pub(crate) groups: Option<&'a Groups>,
     /// The node's memory in bytes.
     pub(crate) memory: i64,
+    /// Over how many microseconds limits on the processor hold; nothing when they do not count.
+    pub(crate) quota_period: Option<i64>,
+    pub(crate) kernel: Kernel,
 }
 
 /// Returns the name servers of a pod.
@@ -223,31 +227,75 @@ pub(crate) fn quality(pod: &Pod) -> Quality {
     }
 }
 
-/// The period over which processor time is shared out, in microseconds.
-const PERIOD: i64 = 100_000;
+/// Returns how many shares of the processor so many thousandths of a core are.
+pub(crate) const fn shares(milli: i64) -> i64 {
+    let shares = milli.saturating_mul(1024) / 1000;
+    if shares < 2 {
+        2
+    } else if shares > 262_144 {
+        262_144
+    } else {
+        shares
+    }
+}
 
-fn resources(pod: &Pod, container: &Container, memory: i64) -> w::LinuxContainerResources {
-    let lists = &container.resources;
-    let limit = |key: &str| lists.limits.get(key).copied();
-    let request = |key: &str| lists.requests.get(key).copied().or_else(|| limit(key));
-    let shares =
-        request("cpu").map_or(2, |cpu| (cpu.milli().saturating_mul(1024) / 1000).clamp(2, 262_144));
-    let quota = limit("cpu").map(Quantity::milli).filter(|milli| *milli > 0);
-    let adjusted = match quality(pod) {
+/// Returns how many microseconds of a period so many thousandths of a core are.
+pub(crate) fn quota(milli: i64, period: i64) -> i64 {
+    (milli.saturating_mul(period) / 1000).max(1000)
+}
+
+/// Returns how willingly the kernel kills a container when memory is short.
+fn oom_score(pod: &Pod, container: &Container, memory: i64) -> i64 {
+    let asked = |container: &Container| {
+        let lists = &container.resources;
+        let asked = lists.requests.get("memory").or_else(|| lists.limits.get("memory"));
+        i128::from(asked.map_or(0, |it| it.units()))
+    };
+    if pod.spec.priority_class_name == "system-node-critical" && is_critical(pod, false) {
+        return -997;
+    }
+    match quality(pod) {
         Quality::Guaranteed => -997,
         Quality::BestEffort => 1000,
         Quality::Burstable => {
-            let asked = i128::from(request("memory").map_or(0, Quantity::units));
-            let score = 1000 - 1000 * asked / i128::from(memory.max(1));
+            let mut own = asked(container);
+            if container.is_sidecar() {
+                // It is to outlive those that it serves.
+                own = own.max(pod.spec.containers.iter().map(asked).min().unwrap_or_default());
+            }
+            let score = 1000 - 1000 * own / i128::from(memory.max(1));
             i64::try_from(score.clamp(3, 999)).unwrap_or(999)
         }
-    };
+    }
+}
+
+fn resources(
+    pod: &Pod,
+    container: &Container,
+    settings: &Settings<'_>,
+) -> w::LinuxContainerResources {
+    let lists = &container.resources;
+    let limit = |key: &str| lists.limits.get(key).copied();
+    let request = |key: &str| lists.requests.get(key).copied().or_else(|| limit(key));
+    let milli = limit("cpu").map(Quantity::milli).filter(|milli| *milli > 0);
+    let limited = milli.zip(settings.quota_period);
+    let memory = limit("memory").map_or(0, Quantity::units);
+    let huge = settings.kernel.huge_pages.iter().map(|size| w::HugepageLimit {
+        page_size: size.name.clone(),
+        limit: limit(&size.resource)
+            .and_then(|limit| u64::try_from(limit.units()).ok())
+            .unwrap_or_default(),
+    });
+    let no_swap = [("memory.swap.max".to_owned(), "0".to_owned())];
     w::LinuxContainerResources {
-        cpu_period: quota.map_or(0, |_| PERIOD),
-        cpu_quota: quota.map_or(0, |milli| (milli.saturating_mul(PERIOD) / 1000).max(1000)),
-        cpu_shares: shares,
-        memory_limit_in_bytes: limit("memory").map_or(0, Quantity::units),
-        oom_score_adj: adjusted,
+        cpu_period: limited.map_or(0, |(_, period)| period),
+        cpu_quota: limited.map_or(0, |(milli, period)| quota(milli, period)),
+        cpu_shares: shares(request("cpu").map_or(0, Quantity::milli)),
+        memory_limit_in_bytes: memory,
+        oom_score_adj: oom_score(pod, container, settings.memory),
+        hugepage_limits: huge.collect(),
+        unified: if settings.kernel.swap == Swap::Unified { no_swap.into() } else { [].into() },
+        memory_swap_limit_in_bytes: if settings.kernel.swap == Swap::Split { memory } else { 0 },
     }
 }
 
@@ -315,7 +363,7 @@ pub(crate) fn container(
         stdin_once: container.stdin_once,
         tty: container.tty,
         linux: Some(w::LinuxContainerConfig {
-            resources: Some(resources(pod, container, settings.memory)),
+            resources: Some(resources(pod, container, settings)),
             security_context: Some(rights::container(pod, container, settings, target)),
         }),
         envs: variables.into_iter().map(|(key, value)| w::KeyValue { key, value }).collect(),

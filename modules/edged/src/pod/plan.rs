@@ -15,6 +15,7 @@ use super::names;
 use super::seen::{Contained, Sandbox, Seen, State};
 use super::spec::{Container, Pod, RestartPolicy};
 use super::why::Why;
+use crate::gc::dead::Kept;
 
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +112,8 @@ pub(crate) struct Ledger {
     pub(crate) holds: BTreeMap<String, Hold>,
     /// By container id.
     pub(crate) health: BTreeMap<String, Health>,
+    /// How many containers that ended are kept.
+    pub(crate) kept: Kept,
 }
 
 /// The hold of a pod's volumes and sandbox.
@@ -441,20 +444,21 @@ impl Planner<'_> {
         }
     }
 
-    /// Removes what ended and will not be asked about: of each name the newest that ended stays, so
-    /// that its log and its end can be read; of the sandboxes the newest stays, and those that have
+    /// Removes what ended and will not be asked about: of each name the newest that ended stays, or as
+    /// many as the node keeps, so that its log and its end can be read; of the sandboxes the newest stays, and those that have
     /// containers.
     fn tidy(&mut self) {
         let seen = self.seen;
         let mut gone = Vec::new();
         for (at, container) in seen.containers.iter().enumerate() {
-            let newer = seen.containers[..at]
-                .iter()
-                .any(|newer| newer.name == container.name && matches!(newer.state, State::Exited));
+            let is_newer = |it: &&Contained| it.name == container.name && it.state == State::Exited;
+            let newer = seen.containers[..at].iter().filter(is_newer).count();
+            let age = self.now.saturating_sub(container.finished);
             let over = matches!(container.state, State::Exited);
+            let spare = over && newer > 0 && !self.ledger.kept.keeps(newer, age);
             let never = container.state == State::Created
                 && seen.containers[..at].iter().any(|newer| newer.name == container.name);
-            if (newer && over || never) && !self.is_held(&container.id) {
+            if (spare || never) && !self.is_held(&container.id) {
                 gone.push(Step::Remove(container.id.clone()));
             }
         }

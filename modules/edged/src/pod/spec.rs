@@ -104,6 +104,8 @@ pub(crate) struct Spec {
     pub(crate) affinity: Option<Box<Affinity>>,
     pub(crate) tolerations: Vec<Toleration>,
     pub(crate) os: Option<LocalName>,
+    pub(crate) priority: Option<i32>,
+    pub(crate) priority_class_name: String,
 }
 
 /// A condition that somebody else sets and that has to hold for the pod to be ready.

@@ -30,16 +30,16 @@ impl Pods {
         let here: Vec<Arc<Pod>> = self.orders.iter().filter_map(counts).collect();
         let config = &self.host.config;
         let facts = self.host.facts.borrow();
-        let kept = i64::try_from(config.memory_kept).unwrap_or(i64::MAX);
         let room = Room {
             cpu: facts.cpu,
-            memory: facts.memory.saturating_sub(kept),
+            memory: facts.room,
             storage: facts.storage,
             pods: config.max_pods.into(),
         };
-        let may = admission::may(pod, &config.unsafe_sysctls, host::has_armor());
-        let verdict =
-            may.and_then(|()| admission::fits(pod, here.iter().map(|it| &**it), &room)).err()?;
+        let bears = admission::bears(pod, &self.host.pressures.borrow());
+        let may = || admission::may(pod, &config.unsafe_sysctls, host::has_armor());
+        let fits = || admission::fits(pod, here.iter().map(|it| &**it), &room);
+        let verdict = bears.and_then(|()| may()).and_then(|()| fits()).err()?;
         self.host.notes.warning(About::pod(pod), verdict.reason, verdict.message.clone());
         Some(verdict.rejects())
     }

@@ -14,11 +14,13 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use super::containerd::{Containerd, IMAGE, SOON};
+use crate::api::Ask;
 use crate::config::{Config, Sections};
 use crate::cri::Runtime;
 use crate::devices::Devices;
 use crate::notes::{Note, Notes};
 use crate::pods::Pods;
+use crate::pressure::{Eviction, Guard, Pressures};
 use crate::probes::Tally;
 use crate::runtime::{self, Listing};
 use crate::store::Store;
@@ -50,6 +52,10 @@ pub(super) struct Bench {
     noted: mpsc::Receiver<Note>,
     pub(super) host: Arc<Host>,
     pub(super) store: tokio::task::JoinHandle<()>,
+    pressures: watch::Sender<Pressures>,
+    /// Questions of the guard, and what it wants.
+    asks: (mpsc::Sender<Ask>, mpsc::Receiver<Ask>),
+    evictions: (mpsc::Sender<Eviction>, mpsc::Receiver<Eviction>),
     _facts: watch::Sender<NodeFacts>,
     _wanted: watch::Sender<usize>,
 }
@@ -66,13 +72,15 @@ fn seat(module: Module, folder: &Path) -> Seat {
     }
 }
 
-fn config(folder: &Path, runtime: &Path) -> Config {
+fn config(folder: &Path, runtime: &Path, more: &Value) -> Config {
     let path = folder.display();
-    let text = json!({"edged": {"rootDirectory": format!("{path}/kubelet"), "tailoredKubeletConfig": {
+    let mut text = json!({"edged": {"rootDirectory": format!("{path}/kubelet"), "tailoredKubeletConfig": {
         "podLogsDir": format!("{path}/pods"),
         "containerRuntimeEndpoint": format!("unix://{}", runtime.display()),
         "cgroupRoot": private_containerd::group(folder),
     }}});
+    let kubelet = text["edged"]["tailoredKubeletConfig"].as_object_mut().unwrap();
+    kubelet.extend(more.as_object().unwrap().clone());
     serde_json::from_value::<Sections>(text).unwrap().check().unwrap()
 }
 
@@ -83,6 +91,7 @@ fn facts() -> NodeFacts {
         address: "192.0.2.1".to_owned(),
         cpu: 1000,
         memory: 1 << 30,
+        room: 1 << 30,
         storage: 1 << 40,
         terms: Arc::default(),
         runtime: "containerd".to_owned(),
@@ -138,6 +147,11 @@ impl Bench {
 
     /// Makes it in a folder, for the runtime behind a socket.
     pub(super) fn at(folder: &Path, runtime: &Path) -> Self {
+        Self::with(folder, runtime, &json!({}))
+    }
+
+    /// Makes it in a folder, for the runtime behind a socket, with more of kubelet's configuration.
+    pub(super) fn with(folder: &Path, runtime: &Path, more: &Value) -> Self {
         let socket = folder.join(Module::Metamanager.socket_name());
         let listener = OwnedFd::from(UnixListener::bind(socket).unwrap());
         let (_, inbox) = seat(Module::Metamanager, folder).take(Some(listener)).unwrap();
@@ -151,11 +165,13 @@ impl Bench {
             }
         });
         let (facts_sender, facts) = watch::channel(facts());
-        let config = config(folder, runtime);
+        let config = config(folder, runtime, more);
+        let ((asks_sender, asks), (eviction, evictions)) = (mpsc::channel(8), mpsc::channel(8));
         let (notes, noted) = mpsc::channel(1024);
         let runtime = Runtime::new(runtime.to_owned());
         let notes = Notes::new(notes);
         let tally = Tally::default();
+        let (pressures, pressures_told) = watch::channel(Pressures::new());
         let host = Host {
             runtime: runtime.clone(),
             store: Store::new(peers),
@@ -164,6 +180,7 @@ impl Bench {
             notes,
             tally,
             devices: Devices::begin(&folder.join("kubelet")),
+            pressures: pressures_told,
         };
         let host = Arc::new(host);
         let (wanted, receiver) = watch::channel(1);
@@ -186,9 +203,18 @@ impl Bench {
             noted,
             host,
             store,
+            pressures,
+            asks: (asks_sender, asks),
+            evictions: (eviction, evictions),
             _facts: facts_sender,
             _wanted: wanted,
         }
+    }
+
+    /// Makes what looks after the node.
+    pub(super) fn guard(&self) -> Guard {
+        let (asks, evictions) = (self.asks.0.clone(), self.evictions.0.clone());
+        Guard::new(Arc::clone(&self.host), "n", asks, evictions, self.pressures.clone())
     }
 
     /// Lets the engine work until something holds.
@@ -199,6 +225,8 @@ impl Bench {
             tokio::select! {
                 Some(listing) = self.listings.recv() => self.pods.listed(listing),
                 Some(()) = self.pods.next_ended() => {}
+                Some(ask) = self.asks.1.recv() => drop(ask.send(self.pods.all())),
+                Some(eviction) = self.evictions.1.recv() => self.pods.evict(eviction),
                 Some(note) = self.noted.recv() => {
                     self.notes.push((note.about.name, note.reason, note.message));
                 }
@@ -260,6 +288,7 @@ impl Bench {
             config: config.clone(),
             facts: facts.clone(),
             notes: notes.clone(),
+            pressures: self.host.pressures.clone(),
             tally: tally.clone(),
             devices: Devices::begin(&config.root),
         });

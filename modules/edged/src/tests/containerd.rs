@@ -50,6 +50,11 @@ impl Containerd {
         self.0.socket()
     }
 
+    /// Loads an image from a file.
+    pub(super) fn import(&self, image: &Path) {
+        self.0.import(image).unwrap();
+    }
+
     pub(super) fn runtime(&self) -> Runtime {
         Runtime::new(self.socket())
     }

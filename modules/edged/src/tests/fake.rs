@@ -1,6 +1,8 @@
 //! A container runtime made up of lists that speaks the interface over a socket: it tells of what
 //! happens, and on request it hangs, lies, forgets, restarts or is not there.
 
+mod images;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub(super) enum Mood {
     Lies,
     /// What it tells is full of nonsense.
     Raves,
+    /// Its disk can only be read.
+    ReadOnly,
 }
 
 /// What it is asked or told.
@@ -37,6 +41,10 @@ enum Said {
     Mood(Mood),
     /// A container ends, by the name of its pod, with a code.
     Exit(String, i32),
+    /// These images are here: their ids, and their sizes.
+    Images(Vec<(&'static str, u64)>),
+    /// Where the images are.
+    Place(String),
     Look(oneshot::Sender<Sight>),
 }
 
@@ -60,6 +68,8 @@ pub(super) struct Sight {
     pub(super) heard: bool,
     /// The containers that it has.
     pub(super) configs: Vec<w::ContainerConfig>,
+    /// The ids of the images.
+    pub(super) images: Vec<&'static str>,
 }
 
 /// The runtime.
@@ -117,6 +127,12 @@ impl Fake {
     /// Lets the container of a pod end.
     pub(super) async fn exit(&self, pod: &str, code: i32) {
         self.said.send(Said::Exit(pod.to_owned(), code)).await.ok().unwrap();
+    }
+
+    /// Has these images, and says that they are there.
+    pub(super) async fn images(&self, images: &[(&'static str, u64)], place: &Path) {
+        self.said.send(Said::Images(images.to_vec())).await.ok().unwrap();
+        self.said.send(Said::Place(place.display().to_string())).await.ok().unwrap();
     }
 
     pub(super) async fn look(&self) -> Sight {
@@ -202,6 +218,8 @@ struct World {
     calls: BTreeMap<String, usize>,
     lists: usize,
     made: usize,
+    images: Vec<(&'static str, u64)>,
+    place: String,
 }
 
 fn one(message: &impl Message) -> Answer {
@@ -226,6 +244,8 @@ impl World {
                 }
                 self.tell();
             }
+            Said::Images(images) => self.images = images,
+            Said::Place(place) => self.place = place,
             Said::Look(sender) => drop(sender.send(self.sight())),
             Said::Call(call, content, sender) => {
                 *self.calls.entry(call.clone()).or_default() += 1;
@@ -257,6 +277,7 @@ impl World {
             running,
             heard: !self.listeners.is_empty(),
             configs: self.containers.iter().map(|it| it.config.clone()).collect(),
+            images: self.images.iter().map(|(id, _)| *id).collect(),
         }
     }
 
@@ -287,6 +308,13 @@ impl World {
             "StopContainer" => self.stop(content),
             "StopPodSandbox" => self.stop_sandbox(content),
             "RemoveContainer" | "RemovePodSandbox" => self.remove(content),
+            "Status" => one(&w::StatusResponse::default()),
+            "ListImages" => self.list_images(),
+            "RemoveImage" if self.mood == Some(Mood::ReadOnly) => {
+                Answer::Failed(2, "read-only file system")
+            }
+            "RemoveImage" => self.remove_image(content),
+            "ImageFsInfo" => self.image_place(),
             "ListPodSandbox" => self.list_sandboxes(content),
             "ListContainers" => self.list_containers(content),
             "PodSandboxStatus" => self.sandbox_status(content),
@@ -376,13 +404,14 @@ impl World {
                 .all(|(key, value)| it.config.labels.get(key) == Some(value))
         };
         let listed = |it: &Container| w::Container {
-            image: None,
             id: it.id.clone(),
             pod_sandbox_id: it.sandbox.clone(),
             metadata: it.config.metadata.clone(),
             state: it.state.into(),
             created_at: it.times[0],
             labels: it.config.labels.clone(),
+            image_ref: it.config.image.clone().unwrap_or_default().image,
+            ..w::Container::default()
         };
         let mut containers: Vec<_> = self.containers.iter().filter(fits).map(listed).collect();
         if self.mood == Some(Mood::Raves) {

@@ -13,9 +13,14 @@ pub(super) struct Place {
 }
 
 pub(super) fn place(events: bool) -> Place {
+    place_with(events, &json!({}))
+}
+
+/// Makes a place with more of kubelet's configuration.
+pub(super) fn place_with(events: bool, more: &Value) -> Place {
     let folder = tempfile::Builder::new().prefix("fk").tempdir_in("/tmp").unwrap();
     let fake = Fake::new(folder.path(), events);
-    let mut bench = Bench::at(folder.path(), fake.socket());
+    let mut bench = Bench::with(folder.path(), fake.socket(), more);
     bench.pods.set(&"[]".into());
     Place { bench, fake, _folder: folder }
 }

@@ -16,7 +16,7 @@ use crate::pod::names;
 use crate::pod::plan::{Hold, Plan, SANDBOX, Step};
 use crate::pod::spec::{Container, Handler};
 use crate::probes::action;
-use crate::volumes::{pod_folder, tree};
+use crate::volumes::{LOCAL, pod_folder, tree};
 
 /// How long something that failed is left alone, in milliseconds.
 pub(super) const HOLD: i64 = 10_000;
@@ -135,6 +135,23 @@ impl Worker {
         let ip = self.facts().pod_ips.first().cloned().unwrap_or_default();
         let place = action::Place { runtime: &self.host.runtime, container, id, ip: &ip };
         action::hook(hook, &place).await
+    }
+
+    /// Removes the volumes of a pod that is over: they may be what fills the disk. Those that are not
+    /// this node's own stay until the pod is deleted.
+    pub(super) async fn drop_local_volumes(&mut self) {
+        let uid = &self.pod.metadata.uid;
+        if !names::is_plain(uid) {
+            return;
+        }
+        let volumes = pod_folder(&self.host.config.root, uid).join("volumes");
+        self.folders = None;
+        let removed = tokio::task::spawn_blocking(move || {
+            LOCAL.iter().try_for_each(|kind| tree::remove(&volumes.join(kind)))
+        });
+        if let Ok(Err(error)) = removed.await {
+            warn!(pod = %self.pod.metadata.name, "cannot remove volumes: {error}");
+        }
     }
 
     /// Removes the pod's folder.

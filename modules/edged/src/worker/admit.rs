@@ -33,7 +33,7 @@ impl Worker {
             Some(verdict) => verdict,
             None => match self.claim_devices().await {
                 Ok(()) => return,
-                Err(message) => Verdict { reason: "UnexpectedAdmissionError", message },
+                Err(message) => Verdict::new("UnexpectedAdmissionError", message),
             },
         };
         self.host.notes.warning(About::pod(&self.pod), verdict.reason, verdict.message.clone());

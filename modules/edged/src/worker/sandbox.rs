@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::act::{Failure, HOLD};
 use super::{REFRESH, Worker};
+use crate::cgroup::Kernel;
 use crate::cri::words as w;
 use crate::notes::About;
 use crate::pod::seen::State;
@@ -66,6 +67,7 @@ impl Worker {
             let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
             self.host.notes.normal(About::pod(&self.pod), "SandboxChanged", message);
         }
+        self.make_group()?;
         self.put_volumes().await?;
         let memory = self.host.facts.borrow().memory;
         let host_dns = fs::read_to_string(&self.host.config.resolv_conf).unwrap_or_default();
@@ -83,6 +85,18 @@ impl Worker {
         })
     }
 
+    /// Makes the pod's control group, so that what it may use is bounded before anything of it runs.
+    fn make_group(&self) -> Result<(), Failure> {
+        let config = &self.host.config;
+        let Some(groups) = &config.groups else { return Ok(()) };
+        groups.make(&self.pod, &config.defence).map_err(|error| {
+            let message = format!("unable to ensure pod container exists: {error}");
+            let about = About::pod(&self.pod);
+            self.host.notes.warning(about, "FailedCreatePodContainer", message.clone());
+            Failure::new("", message)
+        })
+    }
+
     pub(super) fn settings(&self, host_dns: make::Dns, memory: i64) -> make::Settings<'_> {
         let config = &self.host.config;
         make::Settings {
@@ -94,6 +108,8 @@ impl Worker {
             seccomp_default: config.seccomp_default,
             groups: config.groups.as_ref(),
             memory,
+            quota_period: config.defence.quota_period,
+            kernel: Kernel::read(),
         }
     }
 

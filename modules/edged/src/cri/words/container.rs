@@ -69,6 +69,21 @@ pub struct LinuxContainerResources {
     pub memory_limit_in_bytes: i64,
     #[prost(int64, tag = "5")]
     pub oom_score_adj: i64,
+    #[prost(message, repeated, tag = "8")]
+    pub hugepage_limits: Vec<HugepageLimit>,
+    #[prost(btree_map = "string, string", tag = "9")]
+    pub unified: BTreeMap<String, String>,
+    #[prost(int64, tag = "10")]
+    pub memory_swap_limit_in_bytes: i64,
+}
+
+/// What a container may use of huge pages of one size, in bytes.
+#[derive(Clone, PartialEq, Message)]
+pub struct HugepageLimit {
+    #[prost(string, tag = "1")]
+    pub page_size: String,
+    #[prost(uint64, tag = "2")]
+    pub limit: u64,
 }
 
 /// Capabilities beyond or short of the runtime's default.
@@ -241,12 +256,16 @@ pub struct Container {
     pub metadata: Option<ContainerMetadata>,
     #[prost(message, optional, tag = "4")]
     pub image: Option<ImageSpec>,
+    #[prost(string, tag = "5")]
+    pub image_ref: String,
     #[prost(enumeration = "ContainerState", tag = "6")]
     pub state: i32,
     #[prost(int64, tag = "7")]
     pub created_at: i64,
     #[prost(btree_map = "string, string", tag = "8")]
     pub labels: BTreeMap<String, String>,
+    #[prost(string, tag = "10")]
+    pub image_id: String,
 }
 
 /// Asks about one container.
@@ -294,6 +313,13 @@ pub struct ContainerStatus {
     pub mounts: Vec<Mount>,
     #[prost(string, tag = "15")]
     pub log_path: String,
+}
+
+/// Has a container's log written into a new file.
+#[derive(Clone, PartialEq, Message)]
+pub struct ReopenContainerLogRequest {
+    #[prost(string, tag = "1")]
+    pub container_id: String,
 }
 
 /// Runs a command in a container; the time-out is in seconds.

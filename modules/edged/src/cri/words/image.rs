@@ -51,6 +51,40 @@ pub struct Image {
     pub uid: Option<Int64Value>,
     #[prost(string, tag = "6")]
     pub username: String,
+    #[prost(bool, tag = "8")]
+    pub pinned: bool,
+}
+
+/// Removes an image.
+#[derive(Clone, PartialEq, Message)]
+pub struct RemoveImageRequest {
+    #[prost(message, optional, tag = "1")]
+    pub image: Option<ImageSpec>,
+}
+
+/// Asks where the images are.
+#[derive(Clone, PartialEq, Message)]
+pub struct ImageFsInfoRequest {}
+
+/// The file systems of the images.
+#[derive(Clone, PartialEq, Message)]
+pub struct ImageFsInfoResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub image_filesystems: Vec<ImageFilesystem>,
+}
+
+/// One of them.
+#[derive(Clone, PartialEq, Message)]
+pub struct ImageFilesystem {
+    #[prost(message, optional, tag = "2")]
+    pub fs_id: Option<FilesystemIdentifier>,
+}
+
+/// Which file system.
+#[derive(Clone, PartialEq, Message)]
+pub struct FilesystemIdentifier {
+    #[prost(string, tag = "1")]
+    pub mountpoint: String,
 }
 
 /// How to be let into a registry.

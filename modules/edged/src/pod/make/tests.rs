@@ -14,6 +14,7 @@ fn settings() -> Settings<'static> {
         cluster_domain: "cluster.local",
         logs: Some(Path::new("/var/log/pods")),
         memory: 1 << 30,
+        quota_period: Some(100_000),
         ..Settings::default()
     }
 }
@@ -80,9 +81,50 @@ fn resources_and_quality_follow_requests_and_limits() {
     ] {
         let pod = pod(&format!(r#"{{"containers":[{{"name":"c","resources":{lists}}}]}}"#));
         assert_eq!(quality(&pod), quality_of);
-        let resources = resources(&pod, &pod.spec.containers[0], 1 << 30);
+        let resources = resources(&pod, &pod.spec.containers[0], &settings());
         assert_eq!((resources.cpu_quota, resources.oom_score_adj), (quota, adjusted));
     }
+}
+
+#[test]
+fn swap_and_huge_pages_are_bounded_where_the_kernel_counts_them() {
+    let pod = pod(
+        r#"{"containers":[{"name":"c","resources":{"limits":{"memory":"64Mi","hugepages-2Mi":"4Mi"}}}]}"#,
+    );
+    let of = |kernel: Kernel| {
+        resources(&pod, &pod.spec.containers[0], &Settings { kernel, ..settings() })
+    };
+    let none = of(Kernel::default());
+    assert_eq!((none.memory_swap_limit_in_bytes, none.unified.len()), (0, 0));
+    assert_eq!(none.hugepage_limits, []);
+    let split = of(Kernel { swap: Swap::Split, ..Kernel::default() });
+    assert_eq!(split.memory_swap_limit_in_bytes, 64 << 20);
+    let size = |name: &str, resource: &str| crate::cgroup::PageSize {
+        name: name.to_owned(),
+        resource: resource.to_owned(),
+    };
+    let huge_pages = vec![size("1GB", "hugepages-1Gi"), size("2MB", "hugepages-2Mi")];
+    let unified = of(Kernel { huge_pages, swap: Swap::Unified });
+    assert_eq!(unified.unified["memory.swap.max"], "0");
+    let limits: Vec<_> = unified.hugepage_limits.iter().map(|it| it.limit).collect();
+    assert_eq!(limits, [0, 4 << 20], "of what was not asked for there is none");
+}
+
+#[test]
+fn who_is_killed_first_depends_on_what_was_asked_for() {
+    let score = |spec: &str, of_init: bool| {
+        let pod = pod(spec);
+        let list = if of_init { &pod.spec.init_containers } else { &pod.spec.containers };
+        oom_score(&pod, &list[0], 1 << 30)
+    };
+    let asking = r#"{"name":"c","resources":{"requests":{"memory":"512Mi"}}}"#;
+    let beside = format!(
+        r#"{{"initContainers":[{{"name":"s","restartPolicy":"Always"}}],"containers":[{asking}]}}"#
+    );
+    assert_eq!((score(&beside, false), score(&beside, true)), (500, 500));
+    let critical = r#"{"priority":2000001000,"priorityClassName":"system-node-critical","containers":[{"name":"c"}]}"#;
+    assert_eq!(score(critical, false), -997);
+    assert_eq!(score(r#"{"containers":[{"name":"c"}]}"#, false), 1000);
 }
 
 #[test]

@@ -1,0 +1,246 @@
+//! What a group of pods may use together, and how that is written for the kernel, in either version of
+//! control groups. The values are kubelet's.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use super::kernel::Kernel;
+use crate::admission::{request, together};
+use crate::config::Defence;
+use crate::pod::make::{Quality, quality, quota, shares};
+use crate::pod::spec::{Container, Pod};
+
+/// Bounds of a group; nothing where it has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// Shares of the processor when it is contended.
+    pub(crate) shares: Option<i64>,
+    /// Microseconds of the processor, and of which period.
+    pub(crate) quota: Option<(i64, i64)>,
+    /// Bytes.
+    pub(crate) memory: Option<i64>,
+    /// Processes and threads.
+    pub(crate) pids: Option<i64>,
+    /// Bytes of huge pages, by the kernel's name of their size.
+    pub(crate) huge: Vec<(String, i64)>,
+}
+
+/// The controllers that are written to.
+const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "hugetlb"];
+
+impl Bounds {
+    /// Returns the bounds of a pod. Those of all its containers bound it only when each has one.
+    pub(crate) fn of_pod(pod: &Pod, defence: &Defence, kernel: &Kernel) -> Self {
+        let all = |key: &str| {
+            let has =
+                |it: &Container| it.resources.limits.get(key).is_some_and(|it| it.milli() > 0);
+            pod.spec.all_containers().all(has)
+        };
+        let limit = |key: &str, of: fn(crate::quantity::Quantity) -> i64| {
+            let of = |it: &Container| it.resources.limits.get(key).map_or(0, |limit| of(*limit));
+            all(key).then(|| together(pod, key, of))
+        };
+        let huge = kernel.huge_pages.iter().map(|size| {
+            let asked = request(pod, &size.resource);
+            (size.name.clone(), asked)
+        });
+        let period = defence.quota_period;
+        let quality = quality(pod);
+        let (milli, memory) = if quality == Quality::BestEffort {
+            (None, None)
+        } else {
+            (limit("cpu", |limit| limit.milli()), limit("memory", |limit| limit.units()))
+        };
+        let asked = if quality == Quality::BestEffort { 0 } else { request(pod, "cpu") };
+        Self {
+            shares: Some(shares(asked)),
+            quota: milli.zip(period).map(|(milli, period)| (quota(milli, period), period)),
+            memory,
+            pids: defence.pids,
+            huge: huge.collect(),
+        }
+    }
+
+    /// Returns the files to write, as controller, name and text.
+    fn files(&self, unified: bool) -> Vec<(&'static str, String, String)> {
+        let mut files = Vec::new();
+        let mut put = |controller, name: &str, text: String| {
+            files.push((controller, name.to_owned(), text));
+        };
+        if let Some(shares) = self.shares {
+            // The two count differently; this is how runtimes translate.
+            let weight = 1 + (shares - 2) * 9999 / 262_142;
+            match unified {
+                true => put("cpu", "cpu.weight", weight.to_string()),
+                false => put("cpu", "cpu.shares", shares.to_string()),
+            }
+        }
+        if let Some((quota, period)) = self.quota {
+            if unified {
+                put("cpu", "cpu.max", format!("{quota} {period}"));
+            } else {
+                put("cpu", "cpu.cfs_period_us", period.to_string());
+                put("cpu", "cpu.cfs_quota_us", quota.to_string());
+            }
+        }
+        if let Some(memory) = self.memory {
+            let name = if unified { "memory.max" } else { "memory.limit_in_bytes" };
+            put("memory", name, memory.to_string());
+        }
+        if let Some(pids) = self.pids {
+            put("pids", "pids.max", pids.to_string());
+        }
+        for (size, bytes) in &self.huge {
+            let end = if unified { "max" } else { "limit_in_bytes" };
+            put("hugetlb", &format!("hugetlb.{size}.{end}"), bytes.to_string());
+        }
+        files
+    }
+
+    /// Makes a group, where it does not exist, and bounds it.
+    ///
+    /// # Errors
+    /// What the kernel refuses, with the file.
+    pub(crate) fn write(&self, mount: &Path, group: &str) -> io::Result<()> {
+        let group = group.trim_start_matches('/');
+        let unified = mount.join("cgroup.controllers").exists();
+        if unified {
+            make(mount, group)?;
+        }
+        for (controller, file, text) in self.files(unified) {
+            let folder = if unified {
+                mount.join(group)
+            } else if mount.join(controller).is_dir() {
+                mount.join(controller).join(group)
+            } else {
+                // The kernel does not count this, or nobody asked it to.
+                continue;
+            };
+            let file = folder.join(file);
+            let named = |error: io::Error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot write {text} to {}: {error}", file.display()),
+                )
+            };
+            fs::create_dir_all(&folder).map_err(named)?;
+            match fs::write(&file, &text) {
+                // Huge pages are not counted everywhere.
+                Err(_) if controller == "hugetlb" => {}
+                Err(error) => return Err(named(error)),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a group of version 2, and has the controllers counted from the top down to it.
+fn make(mount: &Path, group: &str) -> io::Result<()> {
+    let mut folder = mount.to_owned();
+    for part in group.split('/').filter(|part| !part.is_empty()) {
+        for controller in CONTROLLERS {
+            // One that there is not is no reason to stop; its file will say so.
+            drop(fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}")));
+        }
+        folder.push(part);
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                let why = format!("cannot make {}: {error}", folder.display());
+                return Err(io::Error::new(error.kind(), why));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::kernel::PageSize;
+    use super::*;
+
+    fn defence() -> Defence {
+        serde_json::from_str::<crate::config::Sections>("{}").unwrap().check().unwrap().defence
+    }
+
+    fn bounds(containers: &serde_json::Value) -> Bounds {
+        let pod = serde_json::from_value(json!({"spec": {"containers": containers}})).unwrap();
+        Bounds::of_pod(&pod, &defence(), &Kernel::default())
+    }
+
+    #[test]
+    fn a_pod_is_bounded_when_all_its_containers_are() {
+        let limits = |cpu: &str, memory: &str| json!({"resources": {"limits": {"cpu": cpu, "memory": memory}}});
+        let sure = bounds(&json!([limits("500m", "64Mi"), limits("1", "64Mi")]));
+        let expected = Bounds {
+            shares: Some(1536),
+            quota: Some((150_000, 100_000)),
+            memory: Some(128 << 20),
+            ..Bounds::default()
+        };
+        assert_eq!(sure, expected);
+        let half =
+            bounds(&json!([limits("500m", "64Mi"), {"resources": {"requests": {"cpu": "1"}}}]));
+        assert_eq!((half.shares, half.quota, half.memory), (Some(1536), None, None));
+        let none = bounds(&json!([{}]));
+        assert_eq!(none, Bounds { shares: Some(2), ..Bounds::default() });
+    }
+
+    #[test]
+    fn huge_pages_and_processes_are_bounded_too() {
+        let resources = json!({"limits": {"hugepages-2Mi": "4Mi", "memory": "1Mi"}});
+        let pod = json!({"spec": {"containers": [{"resources": resources}]}});
+        let page = PageSize { name: "2MB".to_owned(), resource: "hugepages-2Mi".to_owned() };
+        let kernel = Kernel { huge_pages: vec![page], ..Kernel::default() };
+        let defence = Defence { pids: Some(100), ..defence() };
+        let bounds = Bounds::of_pod(&serde_json::from_value(pod).unwrap(), &defence, &kernel);
+        assert_eq!((bounds.huge, bounds.pids), (vec![("2MB".to_owned(), 4 << 20)], Some(100)));
+    }
+
+    #[test]
+    fn both_versions_are_written() {
+        let bounds = Bounds {
+            shares: Some(1024),
+            quota: Some((50_000, 100_000)),
+            memory: Some(1 << 20),
+            pids: Some(7),
+            huge: vec![("2MB".to_owned(), 0)],
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+        for controller in ["cpu", "memory", "pids"] {
+            fs::create_dir_all(old.join(controller)).unwrap();
+        }
+        bounds.write(&old, "/a/b").unwrap();
+        let read = |path: &str| fs::read_to_string(folder.path().join(path)).unwrap();
+        assert_eq!(read("old/cpu/a/b/cpu.shares"), "1024");
+        assert_eq!(read("old/cpu/a/b/cpu.cfs_quota_us"), "50000");
+        assert_eq!(read("old/memory/a/b/memory.limit_in_bytes"), "1048576");
+        assert_eq!(read("old/pids/a/b/pids.max"), "7");
+        assert!(!old.join("hugetlb").exists(), "nobody counts huge pages there");
+        fs::create_dir_all(&new).unwrap();
+        fs::write(new.join("cgroup.controllers"), "cpu").unwrap();
+        bounds.write(&new, "a/b").unwrap();
+        assert_eq!(read("new/a/b/cpu.weight"), "39");
+        assert_eq!(read("new/a/b/cpu.max"), "50000 100000");
+        assert_eq!(read("new/a/b/memory.max"), "1048576");
+        assert!(new.join("a/cgroup.subtree_control").exists());
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_said_with_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("cpu")).unwrap();
+        fs::write(folder.path().join("cpu/a"), "no folder").unwrap();
+        let bounds = Bounds { shares: Some(2), ..Bounds::default() };
+        let said = bounds.write(folder.path(), "a").unwrap_err().to_string();
+        assert!(
+            said.starts_with("cannot write 2 to ") && said.contains("cpu/a/cpu.shares"),
+            "{said}"
+        );
+    }
+}
