@@ -29,6 +29,7 @@ use crate::pod::last::LastStatus;
 use crate::pod::spec::Pod;
 use crate::pods::Shown;
 use crate::status::Verdict;
+use crate::volumes::{LOCAL, pod_folder};
 use crate::worker::Host;
 use figures::Places;
 use rank::{Candidate, Parts, Usage};
@@ -314,13 +315,19 @@ impl Guard {
         answer.await.unwrap_or_default()
     }
 
-    /// Waits until nothing of these pods runs, but not for ever.
+    /// Waits until nothing of these pods runs and their volumes are gone, but not for ever.
     async fn wait_for(&self, gone: &[String]) {
         let begin = Instant::now();
+        let root = &self.host.config.root;
+        let fills = |uid: &str| {
+            let volumes = pod_folder(root, uid).join("volumes");
+            LOCAL.iter().any(|kind| volumes.join(kind).exists())
+        };
         while begin.elapsed() < PATIENCE {
             let pods = self.pods().await;
             let runs = |it: &Shown| {
-                gone.contains(&it.pod.metadata.uid) && it.status.contains("\"running\":{")
+                let uid = &it.pod.metadata.uid;
+                gone.contains(uid) && (it.status.contains("\"running\":{") || fills(uid))
             };
             if !pods.iter().any(runs) {
                 return;

@@ -10,6 +10,9 @@ use super::threshold::{Pressure, Readings, Resource, Threshold};
 /// What the node is short of.
 pub(crate) type Pressures = BTreeSet<Pressure>;
 
+/// How far apart two times may be to count as one, in milliseconds.
+const LITTLE: i64 = 60_000;
+
 /// What has to be remembered from one look to the next, also by the next life of this process.
 /// Times are Unix milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,11 +62,13 @@ impl Past {
         self.seen.keys().copied().collect()
     }
 
-    /// Tells whether the other differs in more than when something was seen last.
+    /// Tells whether the other differs in more than a little in when something was seen last.
     pub(crate) fn differs(&self, other: &Self) -> bool {
+        let is_near = |(one, other): (&i64, &i64)| (one - other).abs() < LITTLE;
         self.since != other.since
             || self.unresolved != other.unresolved
             || !self.seen.keys().eq(other.seen.keys())
+            || !self.seen.values().zip(other.seen.values()).all(is_near)
     }
 }
 

@@ -49,8 +49,10 @@ pub(crate) struct Used {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) containers: Vec<Used>,
-    /// The volumes that are on the node's own disk or in its memory, by name.
+    /// The volumes that are on the node's own disk, by name.
     pub(crate) volumes: BTreeMap<String, Space>,
+    /// Those that are in its memory.
+    pub(crate) in_memory: BTreeMap<String, Space>,
     /// Files that are the pod's beside those.
     pub(crate) more: Space,
     /// Processes and threads.
@@ -171,7 +173,8 @@ fn over_volume(pod: &Pod, usage: &Usage) -> Option<String> {
         let limit = volume.empty_dir.as_ref()?.size_limit?.units();
         let limit = u64::try_from(limit).ok().filter(|limit| *limit > 0)?;
         let name = &volume.name;
-        (usage.volumes.get(name)?.bytes > limit).then(|| {
+        let used = usage.volumes.get(name).or_else(|| usage.in_memory.get(name))?;
+        (used.bytes > limit).then(|| {
             format!("Usage of EmptyDir volume \"{name}\" exceeds the limit \"{}\". ", binary(limit))
         })
     })

@@ -51,7 +51,11 @@ pub(super) async fn measure(host: &Host, pods: Vec<Arc<Pod>>) -> BTreeMap<String
             let pids = group.and_then(|group| cgroup::processes(&group)).unwrap_or_default();
             let folder = pod_folder(&root, uid);
             let more = taken(&folder.join("etc-hosts"));
-            let usage = Usage { containers, volumes: volumes(&folder), more, pids };
+            let (in_memory, volumes) = volumes(&folder).into_iter().partition(|(name, _)| {
+                let own = pod.spec.volumes.iter().find(|it| it.name == *name);
+                own.and_then(|it| it.empty_dir.as_ref()).is_some_and(|it| it.medium == "Memory")
+            });
+            let usage = Usage { containers, volumes, in_memory, more, pids };
             (usage != Usage::default()).then(|| (uid.clone(), usage))
         };
         pods.iter().filter_map(usage).collect()

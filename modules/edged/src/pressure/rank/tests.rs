@@ -114,6 +114,12 @@ fn limits_of_volumes_pods_and_containers_are_kept_in_this_order() {
     assert_eq!(said(&by_layer, true).as_deref(), Some(container));
     assert_eq!(said(&by_layer, false), None, "what is on another disk does not count");
     assert_eq!(over_limit(&pod, &by_layer, true).unwrap().grace, Some(1));
+    let mut in_memory = usage(2000, 0, 0);
+    in_memory.in_memory = std::mem::take(&mut in_memory.volumes);
+    assert!(said(&in_memory, true).unwrap().contains("EmptyDir volume \"v\""));
+    in_memory.in_memory.get_mut("v").unwrap().bytes = 1000;
+    in_memory.containers[0].logs.bytes = 1500;
+    assert_eq!(said(&in_memory, true), None, "what is in memory takes no disk");
 }
 
 #[test]
