@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Resolve { server: SocketAddr, domain: String, namespace: String, name: String },
     /// Follow a connection to a service, for `edgectl mesh trace`.
     Trace { config: PathBuf, asked: edgemesh::Asked },
+    /// Serve metrics at the doors that this process was given, or print them.
+    Metrics { runtime_dir: PathBuf },
     /// Print this and end.
     Print(String),
 }
@@ -93,6 +95,10 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
     let mut words = words.into_iter().peekable();
     if words.next_if(|word| word == "mesh").is_some() {
         return Ok((of_mesh(&words.collect::<Vec<_>>())?, remarks));
+    }
+    if words.next_if(|word| word == "metrics").is_some() {
+        let runtime_dir = words.next().map_or_else(|| RUNTIME_DIR.into(), PathBuf::from);
+        return Ok((Command::Metrics { runtime_dir }, remarks));
     }
     let convert = words.next_if(|word| word == "config").is_some();
     let devices = words.next_if(|word| !convert && word == "devices").is_some();

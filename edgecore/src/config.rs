@@ -8,6 +8,7 @@ mod edgecore_yaml;
 mod mesh;
 mod mesh_yaml;
 mod reader;
+mod reference;
 mod spent_token;
 mod supervisor_yaml;
 mod users;
@@ -189,6 +190,7 @@ fn assemble(node: &Node, settings: &Settings, findings: &mut Findings) -> Config
         faults: settings.faults,
         beat_interval: settings.beat_interval,
         policy: settings.policy,
+        metrics: settings.metrics,
         modules,
         not_in_force: std::mem::take(&mut findings.not_in_force),
     }

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod config;
+mod metrics;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -70,6 +71,10 @@ fn run(command: Command) -> ExitCode {
                 .and_then(|stored| edgemesh::trace(stored.each_ref().map(|it| &**it), &asked));
             print_line(traced.map(String::into_bytes))
         }
+        Command::Metrics { runtime_dir } => match metrics::run(&runtime_dir) {
+            Ok(printed) if printed.is_empty() => ExitCode::SUCCESS,
+            printed => print_line(printed),
+        },
         Command::Print(text) => match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use ipc_proto::control::{
-    AgentState, LastExit, MAX_REQUEST, ModuleStatus, Request, Response, SOCKET_NAME, Status,
+    AgentState, Exits, LastExit, MAX_REQUEST, ModuleStatus, Request, Response, SOCKET_NAME, Status,
 };
-use ipc_proto::lifeline::{Confinement, Load};
+use ipc_proto::lifeline::{Confinement, Load, Traffic};
 use ipc_proto::tap::Record;
 use ipc_proto::{Module, ModuleState};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg};
@@ -149,6 +149,9 @@ fn module(name: Module, state: ModuleState, pid: Option<u32>) -> ModuleStatus {
         confinement: None,
         cgroup: None,
         memory_max: None,
+        last_beat: None,
+        traffic: Traffic::default(),
+        exits: Exits::default(),
     }
 }
 

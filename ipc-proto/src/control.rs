@@ -6,12 +6,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::lifeline::{Confinement, Fault, Load};
+use crate::lifeline::{Confinement, Fault, Load, Traffic};
 use crate::module::{Module, ModuleState};
 use crate::tap::Filter;
 
 /// The file name of the supervisor's socket inside the runtime folder.
 pub const SOCKET_NAME: &str = "control.sock";
+
+/// The file name of the socket at which metrics are asked for, inside the runtime folder.
+pub const METRICS_SOCKET_NAME: &str = "metrics.sock";
 
 /// The greatest request line in bytes.
 pub const MAX_REQUEST: usize = 16 * 1024;
@@ -136,6 +139,33 @@ pub struct ModuleStatus {
     pub cgroup: Option<String>,
     /// Bound on its memory in bytes, where there is one.
     pub memory_max: Option<u64>,
+    /// Its latest beat: Unix time in milliseconds; none unless it runs.
+    #[serde(default)]
+    pub last_beat: Option<i64>,
+    /// What has passed between it and its peers.
+    #[serde(default)]
+    pub traffic: Traffic,
+    /// How often it ended, by what ended it.
+    #[serde(default)]
+    pub exits: Exits,
+}
+
+/// How often a module ended since the agent started, by what ended it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Exits {
+    /// The operator or the agent asked it to.
+    pub requested: u32,
+    /// A signal that was not the supervisor's.
+    pub signal: u32,
+    /// By itself.
+    pub exit: u32,
+    /// It gave no sign of life, and was killed.
+    pub hang: u32,
+    /// Its bound on memory.
+    pub oom: u32,
+    /// It lived on without its lifeline, and was killed.
+    pub lifeline: u32,
 }
 
 /// How a module ended.

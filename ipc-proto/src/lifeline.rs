@@ -65,6 +65,8 @@ pub enum ToSupervisor {
     Beat(Load),
     /// A JSON object that `edgectl status` shows; the latest one counts. At most [`MAX_REPORT`].
     Report(Box<[u8]>),
+    /// What has passed so far; sent before a beat, when it has changed.
+    Traffic(Traffic),
 }
 
 /// How much a module holds, over all its peers.
@@ -74,6 +76,22 @@ pub struct Load {
     pub waiting: u32,
     /// Messages that were written and not yet settled.
     pub unsettled: u32,
+}
+
+/// What has passed between a module's process and all its peers since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Traffic {
+    /// Messages and answers written to peers; those written again after a reconnect count again.
+    pub sent: u64,
+    /// Messages and answers taken from peers; repetitions do not count.
+    pub received: u64,
+    /// Bytes of the messages that wait or are not settled.
+    pub queued_bytes: u64,
+    /// Peers that are connected.
+    pub peers: u32,
+    /// Connections with peers that came to stand.
+    pub connections: u64,
 }
 
 /// All that a module needs to begin.

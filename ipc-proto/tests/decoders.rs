@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use bytes::Bytes;
-use ipc_proto::control::{AgentState, LastExit, ModuleStatus, Request, Response, Status};
+use ipc_proto::control::{AgentState, Exits, LastExit, ModuleStatus, Request, Response, Status};
 use ipc_proto::frame::{self, Hello, Outcome, Settlement, Window};
 use ipc_proto::lifeline::{
     self, Confine, Confinement, Fault, Load, LogLevel, QueueBounds, Start, ToModule, ToSupervisor,
+    Traffic,
 };
 use ipc_proto::tap::{Filter, Happening, Record};
 use ipc_proto::{
@@ -113,7 +114,12 @@ fn to_supervisor() -> Vec<Seed> {
         ("ready", packet(ToSupervisor::Ready(confinement))),
         ("beat", packet(ToSupervisor::Beat(Load { waiting: 3, unsettled: 300 }))),
         ("report", packet(ToSupervisor::Report(b"{}".as_slice().into()))),
+        ("traffic", packet(ToSupervisor::Traffic(traffic()))),
     ]
+}
+
+fn traffic() -> Traffic {
+    Traffic { sent: 7, received: 300, queued_bytes: 70_000, peers: 2, connections: 3 }
 }
 
 fn line(value: &impl Serialize) -> Vec<u8> {
@@ -150,6 +156,9 @@ fn responses() -> Vec<Seed> {
         confinement: Some(Confinement::default()),
         cgroup: None,
         memory_max: Some(64 << 20),
+        last_beat: Some(1_700_000_000_500),
+        traffic: traffic(),
+        exits: Exits { signal: 2, ..Exits::default() },
     };
     let status = Status {
         node: "edge1".to_owned(),

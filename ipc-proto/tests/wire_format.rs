@@ -5,7 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use ipc_proto::frame::{self, Frame, FrameError, Hello, Outcome, Settlement, Window};
 use ipc_proto::lifeline::{self, Confine, LogLevel, QueueBounds, RecordError, Start};
-use ipc_proto::lifeline::{Confinement, Fault, Load, ToModule, ToSupervisor};
+use ipc_proto::lifeline::{Confinement, Fault, Load, ToModule, ToSupervisor, Traffic};
 use ipc_proto::module::ModuleSet;
 use ipc_proto::{
     Content, Group, Header, Instance, Kind, Message, MessageId, Module, Operation, Resource, Route,
@@ -99,6 +99,8 @@ fn the_bytes_of_lifeline_records_are_pinned() {
     let record = |record: &ToSupervisor| hex(&lifeline::encode(record).unwrap());
     assert_eq!(record(&ToSupervisor::Ready(Confinement::default())), "01000000000000000000");
     assert_eq!(record(&ToSupervisor::Beat(Load { waiting: 1, unsettled: 300 })), "010101ac02");
+    let traffic = Traffic { sent: 1, received: 2, queued_bytes: 300, peers: 4, connections: 5 };
+    assert_eq!(record(&ToSupervisor::Traffic(traffic)), "01030102ac020405");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! The operator's YAML files are read by that converter alone, in a process of its own that ends
 //! when it has printed; so the process that nobody restarts links no YAML and keeps nothing of it.
 
+use std::net::SocketAddr;
+
 use ipc_proto::lifeline::{LogLevel, QueueBounds};
 use ipc_proto::{Module, ModuleSet};
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,9 @@ pub struct Config {
     pub beat_interval: u32,
     /// How long the supervisor waits: for readiness, beats, ends, and between two starts.
     pub policy: Policy,
+    /// Where metrics are served beside their Unix socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
     /// One for each module, by [`Module::index`].
     pub modules: [ModuleConfig; Module::COUNT],
     /// What the converter found not to be in force, one sentence each.

@@ -111,6 +111,11 @@ impl Folder {
         self.0.join(control::SOCKET_NAME)
     }
 
+    /// Returns the path of the socket at which metrics are asked for.
+    pub(crate) fn metrics(&self) -> PathBuf {
+        self.0.join(control::METRICS_SOCKET_NAME)
+    }
+
     /// Returns the path of a module's listening socket.
     pub(crate) fn socket(&self, module: Module) -> PathBuf {
         self.0.join(module.socket_name())

@@ -21,6 +21,7 @@ mod folder;
 mod lifeline;
 mod limits;
 mod logfile;
+mod metrics;
 mod notify;
 mod premises;
 mod process;
@@ -43,6 +44,7 @@ use crate::control::Control;
 use crate::fleet::{Fleet, Input};
 use crate::folder::Folder;
 use crate::limits::Powers;
+use crate::metrics::Metrics;
 use crate::notify::Notify;
 use crate::reactor::{Estate, Reactor};
 use crate::signals::Signals;
@@ -121,6 +123,8 @@ fn start(options: Options) -> Result<Reactor, Failure> {
         processes: [const { None }; Module::COUNT],
         control: Control::default(),
         tap: None,
+        metrics: Metrics::default(),
+        exits: Default::default(),
         started: now,
         reloads: 0,
     };
@@ -166,7 +170,10 @@ fn assemble(
         wall: Wall::new(),
         told: None,
     };
-    reactor.take_stock(host.not_in_force, said);
+    let mut not_in_force = host.not_in_force;
+    let Estate { folder, metrics, .. } = &mut reactor.estate;
+    not_in_force.extend(metrics.configure(&folder.metrics(), reactor.config.metrics));
+    reactor.take_stock(not_in_force, said);
     reactor.admit_diallers();
     reactor
 }

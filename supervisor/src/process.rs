@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use ipc_proto::Module;
-use ipc_proto::lifeline::{Confinement, Load};
+use ipc_proto::lifeline::{Confinement, Load, Traffic};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitStatus, kill_process, kill_process_group,
@@ -24,7 +24,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// How the C library's allocator is to give memory back: one arena for all threads, and bounds that
 /// stand. Left alone they grow with the largest buffer ever freed, and a list of all pods would stay.
-const ALLOCATOR: [(&str, &str); 3] = [
+pub(crate) const ALLOCATOR: [(&str, &str); 3] = [
     ("MALLOC_ARENA_MAX", "1"),
     ("MALLOC_MMAP_THRESHOLD_", "131072"),
     ("MALLOC_TRIM_THRESHOLD_", "131072"),
@@ -45,6 +45,8 @@ pub(crate) struct Process {
     pub(crate) confinement: Option<Confinement>,
     /// What it holds, as of its latest beat.
     pub(crate) load: Load,
+    /// What has passed between it and its peers, as of one of its latest beats.
+    pub(crate) traffic: Traffic,
     /// Its latest report, as it came: nobody parses it until an operator asks.
     pub(crate) report: Option<Box<[u8]>>,
 }
@@ -84,8 +86,16 @@ impl Process {
         let handle = pidfd_open(id, PidfdFlags::empty()).inspect_err(|_| {
             kill_process(id, Signal::KILL).ok();
         })?;
-        let load = Load::default();
-        Ok(Self { pid, handle, lifeline, log_from, confinement: None, load, report: None })
+        Ok(Self {
+            pid,
+            handle,
+            lifeline,
+            log_from,
+            confinement: None,
+            load: Load::default(),
+            traffic: Traffic::default(),
+            report: None,
+        })
     }
 
     /// Sends a signal. A process that is dead already is no error.
@@ -126,6 +136,6 @@ pub(crate) fn status_of(status: WaitStatus) -> Status {
     code.or(status.terminating_signal().map(Status::Signal)).unwrap_or(Status::Code(-1))
 }
 
-fn raw(pid: u32) -> io::Result<Pid> {
+pub(crate) fn raw(pid: u32) -> io::Result<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| Errno::SRCH.into())
 }

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use ipc_proto::Module;
-use ipc_proto::control::LastExit;
+use ipc_proto::control::{Exits, LastExit};
 use ipc_proto::lifeline::{Confinement, MAX_REPORT, ToSupervisor};
 use ipc_proto::tap::Filter;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -27,6 +27,7 @@ use crate::control::{self, Control, News};
 use crate::fleet::{Fleet, Input};
 use crate::folder::Folder;
 use crate::limits::Powers;
+use crate::metrics::Metrics;
 use crate::notify::Notify;
 use crate::process::{self, Process};
 use crate::signals::Signals;
@@ -75,6 +76,9 @@ pub(crate) struct Estate {
     pub(crate) processes: [Option<Process>; Module::COUNT],
     pub(crate) control: Control,
     pub(crate) tap: Option<Tap>,
+    pub(crate) metrics: Metrics,
+    /// How often each module ended, by [`Module::index`].
+    pub(crate) exits: [Exits; Module::COUNT],
     /// When the agent started.
     pub(crate) started: u64,
     /// Re-executions so far.
@@ -94,9 +98,11 @@ pub(crate) struct Tap {
 
 /// What can become ready.
 #[derive(Clone, Copy, Debug)]
-enum Source {
+pub(crate) enum Source {
     Lifeline(Module),
     Death(Module),
+    Exporter,
+    Door,
     Connection(control::Id),
     Listener,
     Signals,
@@ -122,6 +128,7 @@ impl Reactor {
             }
             self.tell_changes();
         }
+        self.estate.metrics.close();
         if let Some(groups) = &self.groups {
             Module::ALL.into_iter().for_each(|module| groups.remove(module));
         }
@@ -146,6 +153,10 @@ impl Reactor {
                 fds.push(PollFd::new(&process.handle, PollFlags::IN));
             }
         }
+        for (source, fd) in self.estate.metrics.interests(clock::now()) {
+            sources.push(source);
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
         sources.push(Source::Signals);
         fds.push(PollFd::new(&self.signals, PollFlags::IN));
         for (id, stream, flags) in self.estate.control.interests() {
@@ -167,16 +178,23 @@ impl Reactor {
 
     /// Returns how long nothing is due, or none when nothing ever is.
     fn timeout(&self) -> Option<u64> {
-        let deadlines =
-            [self.estate.fleet.deadline(), self.estate.control.deadline(), self.notify.deadline()];
+        let now = clock::now();
+        let deadlines = [
+            self.estate.fleet.deadline(),
+            self.estate.control.deadline(),
+            self.estate.metrics.deadline(now),
+            self.notify.deadline(),
+        ];
         let next = deadlines.into_iter().flatten().min()?;
-        Some(next.saturating_sub(clock::now()))
+        Some(next.saturating_sub(now))
     }
 
     fn attend(&mut self, source: Source) {
         match source {
             Source::Lifeline(module) => self.listen(module),
             Source::Death(module) => self.bury(module),
+            Source::Exporter => self.estate.metrics.ended(clock::now()),
+            Source::Door => self.estate.metrics.serve(clock::now(), self.estate.folder.path()),
             Source::Connection(id) => match self.estate.control.advance(clock::now(), id) {
                 Some(News::Asked(request, attached)) => self.request(id, request, attached),
                 Some(News::Gone) => self.end_tap(id),
@@ -227,6 +245,7 @@ impl Reactor {
                     }
                     self.input(Input::Module(module, Event::Beat));
                 }
+                Ok(Some(ToSupervisor::Traffic(traffic))) => process.traffic = traffic,
                 Ok(Some(ToSupervisor::Report(report))) if report.len() <= MAX_REPORT => {
                     process.report = Some(report);
                 }

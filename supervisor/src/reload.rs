@@ -15,7 +15,8 @@ use std::path::Path;
 use std::process::Command;
 
 use ipc_proto::Module;
-use ipc_proto::lifeline::{Confinement, Load};
+use ipc_proto::control::Exits;
+use ipc_proto::lifeline::{Confinement, Load, Traffic};
 use ipc_proto::tap::Filter;
 use rustix::cmsg_space;
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -30,12 +31,14 @@ use crate::Options;
 use crate::child::Millis;
 use crate::config::Config;
 use crate::fleet::Fleet;
+use crate::metrics;
 
 /// The version of [`State`]; raised with every change of what it holds.
 const VERSION: u8 = 1;
 
-/// Descriptors at most: state, lock, sockets, lifelines, a tap and who asked for the reload.
-const MAX_DESCRIPTORS: usize = 3 + 2 * Module::COUNT + 3;
+/// Descriptors at most: state, lock, sockets, lifelines, a tap, who asked for the
+/// reload, and the doors of the metrics.
+const MAX_DESCRIPTORS: usize = 3 + 2 * Module::COUNT + 3 + 2;
 
 /// What an image leaves to the next, besides descriptors.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,6 +61,12 @@ pub(crate) struct State {
     pub(crate) tap: Option<Filter>,
     /// Whether an operator waits for the reload.
     pub(crate) asked: bool,
+    /// Which doors of the metrics come along.
+    #[serde(default)]
+    pub(crate) metrics: metrics::Open,
+    /// How often each module ended, by [`Module::index`].
+    #[serde(default)]
+    pub(crate) exits: [Exits; Module::COUNT],
 }
 
 /// A process that outlives the image that made it.
@@ -75,6 +84,9 @@ pub(crate) struct Survivor {
     pub(crate) confinement: Option<Confinement>,
     /// As in the process.
     pub(crate) load: Load,
+    /// As in the process.
+    #[serde(default)]
+    pub(crate) traffic: Traffic,
     /// As in the process.
     pub(crate) report: Option<Box<[u8]>>,
 }
@@ -188,6 +200,8 @@ mod tests {
             processes: Vec::new(),
             tap: Some(Filter::default()),
             asked: false,
+            metrics: metrics::Open::default(),
+            exits: Default::default(),
         }
     }
 

@@ -48,7 +48,7 @@ impl Sockets {
     }
 }
 
-fn bind(path: &Path, mode: u32) -> Result<OwnedFd, SocketError> {
+pub(crate) fn bind(path: &Path, mode: u32) -> Result<OwnedFd, SocketError> {
     let failed = |cause| SocketError::Bind { path: path.to_owned(), cause };
     match path.symlink_metadata() {
         Ok(meta) if meta.file_type().is_socket() => std::fs::remove_file(path).map_err(failed)?,

@@ -23,6 +23,7 @@ pub mod pods;
 pub mod privilege;
 pub mod process;
 pub mod registry;
+pub mod scrape;
 mod setup;
 mod snapshot;
 pub mod spdy;

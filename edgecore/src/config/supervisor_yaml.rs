@@ -1,6 +1,8 @@
 //! `supervisor.yaml`: what KubeEdge's own file has no room for. Every key is optional; the file is
 //! ours, so an unknown key is an error.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use ipc_proto::Module;
 use ipc_proto::lifeline::{LogLevel, QueueBounds};
 use serde_json::{Map, Value};
@@ -8,6 +10,7 @@ use supervisor::child::{Policy, Restart};
 
 use super::mesh_yaml;
 use super::reader::{Place, Reader};
+use super::reference::below;
 
 /// The longest duration that may be configured, in milliseconds: a day.
 const DAY: u64 = 24 * 60 * 60 * 1000;
@@ -37,6 +40,8 @@ pub(super) struct Settings {
     pub(super) beat_interval: u32,
     pub(super) policy: Policy,
     pub(super) queue: QueueBounds,
+    /// Where metrics are served beside their Unix socket.
+    pub(super) metrics: Option<SocketAddr>,
     /// By [`Module::index`].
     pub(super) modules: [ModuleSettings; Module::COUNT],
 }
@@ -75,18 +80,7 @@ pub(super) enum UserName {
 /// Reads the file.
 pub(super) fn read(file: &Value, reader: &mut Reader<'_>) -> Settings {
     let top = Place::default();
-    let known = [
-        "logLevel",
-        "faults",
-        "user",
-        "beat",
-        "readyTimeout",
-        "stopTimeout",
-        "restart",
-        "queue",
-        "modules",
-    ];
-    let table = reader.table(&top, Some(file), &known);
+    let table = reader.table(&top, Some(file), &below(""));
     let get = |key: &str| table.and_then(|table| table.get(key));
     let (beat_interval, policy) = policy(&get, reader);
     Settings {
@@ -96,6 +90,7 @@ pub(super) fn read(file: &Value, reader: &mut Reader<'_>) -> Settings {
         beat_interval,
         policy,
         queue: queue(&top.key("queue"), get("queue"), reader).unwrap_or_default(),
+        metrics: metrics(&top.key("metrics"), get("metrics"), reader),
         modules: modules(&top.key("modules"), get("modules"), reader),
     }
 }
@@ -104,7 +99,7 @@ pub(super) fn read(file: &Value, reader: &mut Reader<'_>) -> Settings {
 fn policy<'v>(get: &impl Fn(&str) -> Option<&'v Value>, reader: &mut Reader<'_>) -> (u32, Policy) {
     let top = Place::default();
     let place = top.key("beat");
-    let beat = reader.table(&place, get("beat"), &["interval", "patience"]);
+    let beat = reader.table(&place, get("beat"), &below("beat"));
     let value = |key: &str| beat.and_then(|table| table.get(key));
     let interval = reader.duration(&place.key("interval"), value("interval"), 1..=DAY);
     let interval = interval.unwrap_or(3000);
@@ -112,7 +107,7 @@ fn policy<'v>(get: &impl Fn(&str) -> Option<&'v Value>, reader: &mut Reader<'_>)
     let patience = reader.duration(&place.key("patience"), value("patience"), least..=DAY);
 
     let place = top.key("restart");
-    let restart = reader.table(&place, get("restart"), &["initial", "ceiling", "stableAfter"]);
+    let restart = reader.table(&place, get("restart"), &below("restart"));
     let value = |key: &str| restart.and_then(|table| table.get(key));
     let initial = reader.duration(&place.key("initial"), value("initial"), 1..=DAY).unwrap_or(1000);
     let ceiling = reader.duration(&place.key("ceiling"), value("ceiling"), initial..=DAY);
@@ -133,7 +128,7 @@ fn policy<'v>(get: &impl Fn(&str) -> Option<&'v Value>, reader: &mut Reader<'_>)
 }
 
 fn queue(place: &Place, value: Option<&Value>, reader: &mut Reader<'_>) -> Option<QueueBounds> {
-    let table = reader.table(place, value, &["messages", "bytes"])?;
+    let table = reader.table(place, value, &below("queue"))?;
     let default = QueueBounds::default();
     let most = u64::from(u32::MAX);
     let messages = reader.number(&place.key("messages"), table.get("messages"), 1..=1_000_000);
@@ -143,6 +138,24 @@ fn queue(place: &Place, value: Option<&Value>, reader: &mut Reader<'_>) -> Optio
         messages: small(messages).unwrap_or(default.messages),
         bytes: small(bytes).unwrap_or(default.bytes),
     })
+}
+
+/// Reads where metrics are served: nowhere but on their socket without a port, and on the loopback
+/// without an address.
+fn metrics(place: &Place, value: Option<&Value>, reader: &mut Reader<'_>) -> Option<SocketAddr> {
+    let table = reader.table(place, value, &below("metrics"))?;
+    let port = reader.number(&place.key("port"), table.get("port"), 1..=65_535);
+    let address = match table.get("address") {
+        None => IpAddr::from(Ipv4Addr::LOCALHOST),
+        Some(value) => match value.as_str().and_then(|text| text.parse().ok()) {
+            Some(address) => address,
+            None => {
+                reader.wrong(&place.key("address"), value, "an IP address");
+                return None;
+            }
+        },
+    };
+    Some(SocketAddr::new(address, u16::try_from(port?).ok()?))
 }
 
 fn modules(
@@ -165,21 +178,9 @@ fn module_settings(
     value: Option<&Value>,
     reader: &mut Reader<'_>,
 ) -> ModuleSettings {
-    const KNOWN: [&str; 11] = [
-        "enabled",
-        "user",
-        "memoryMax",
-        "memoryHigh",
-        "cpuWeight",
-        "pidsMax",
-        "openFiles",
-        "seccomp",
-        "landlock",
-        "logLevel",
-        "queue",
-    ];
     let own = own_keys(module);
-    let known: Vec<_> = KNOWN.into_iter().chain(own.iter().map(|(key, _)| *key)).collect();
+    let mut known = below("modules.NAME");
+    known.extend(own.iter().map(|(key, _)| *key));
     let Some(table) = reader.table(place, value, &known) else { return ModuleSettings::default() };
     let at = |key: &str| (place.key(key), table.get(key));
     let mut memory = |key: &str| {

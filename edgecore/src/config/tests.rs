@@ -8,11 +8,11 @@ use supervisor::config::Config;
 
 use super::reader::Findings;
 
-const NODE: &str = "apiVersion: edgecore.config.kubeedge.io/v1alpha2\nkind: EdgeCore\n\
+pub(super) const NODE: &str = "apiVersion: edgecore.config.kubeedge.io/v1alpha2\nkind: EdgeCore\n\
                     modules: {edged: {hostnameOverride: edge1}}\n";
 
 /// Converts two texts.
-fn convert(edgecore: &str, supervisor: &str) -> (Option<Config>, Findings) {
+pub(super) fn convert(edgecore: &str, supervisor: &str) -> (Option<Config>, Findings) {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| -> PathBuf {
         let path = folder.path().join(name);

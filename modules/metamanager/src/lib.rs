@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::core::{Core, Effect, Event, Receipt, Silence, Tag, Then};
 use config::{Config, Sections};
 use ipc_proto::Message;
-use store::{Done, Recovery, Store, Trouble};
+use store::{Done, Recovery, Size, Store, Trouble};
 
 /// How long edged may take over a CSI request: the cloud's driver waits no longer.
 const VOLUME_PATIENCE: Duration = Duration::from_secs(60);
@@ -38,6 +38,7 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let config = context.config::<Sections>()?.check()?;
     let mut shell = Shell::start(&config, context.peers())?;
     shell.show(&mut context)?;
+    let mut size = shell.store.size();
     loop {
         let deadline = shell.core.deadline();
         tokio::select! {
@@ -52,6 +53,11 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
                 if shell.on_done(done) {
                     shell.show(&mut context)?;
                 }
+            }
+            Ok(()) = size.changed() => {
+                let Size { rows, outbox } = *size.borrow_and_update();
+                (shell.report.rows, shell.report.outbox) = (rows, outbox);
+                shell.show(&mut context)?;
             }
             Some(errand) = shell.errands.join_next() => {
                 shell.on_errand(errand.context("a request's task has ended")?);
@@ -74,6 +80,10 @@ struct Report {
     dropped_events: u64,
     /// Other messages that had to go for that.
     dropped_messages: u64,
+    /// Objects in the database.
+    rows: u64,
+    /// Messages that the cloud does not have yet.
+    outbox: u64,
 }
 
 #[derive(Debug, Serialize)]

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
 
 use crate::row::{Answer, Change, Committed, Question};
 
@@ -103,6 +104,15 @@ fn array(database: &Database, question: &Question) -> Result<Bytes, Trouble> {
     }
 }
 
+/// How much the store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Objects.
+    pub rows: u64,
+    /// Messages that the cloud does not have yet.
+    pub outbox: u64,
+}
+
 /// What the store tells.
 #[derive(Debug)]
 pub enum Done<T> {
@@ -122,6 +132,7 @@ pub struct Store<T> {
     jobs: Option<Sender<Job<T>>>,
     done: Receiver<Done<T>>,
     overflow: VecDeque<Job<T>>,
+    size: watch::Receiver<Size>,
 }
 
 impl<T: Send + 'static> Store<T> {
@@ -133,12 +144,13 @@ impl<T: Send + 'static> Store<T> {
     pub fn start(path: PathBuf) -> io::Result<Self> {
         let (jobs, job_receiver) = channel(JOBS);
         let (done_sender, done) = channel(JOBS);
+        let (shown, size) = watch::channel(Size::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            writer::Writer::new(path, job_receiver, done_sender).run(&runtime);
+            writer::Writer::new(path, job_receiver, done_sender, shown).run(&runtime);
         })?;
         let overflow = VecDeque::new();
-        Ok(Self { jobs: Some(jobs), done, overflow })
+        Ok(Self { jobs: Some(jobs), done, overflow, size })
     }
 
     /// Has changes committed together. `then` comes back with [`Done::Committed`].
@@ -149,6 +161,11 @@ impl<T: Send + 'static> Store<T> {
     /// Has a question answered. `then` comes back with [`Done::Answer`].
     pub fn ask(&mut self, question: Question, then: T) {
         self.submit(Job { work: Work::Ask(question), then });
+    }
+
+    /// Returns how much the store holds, looked at every ten seconds while something changes.
+    pub(crate) fn size(&self) -> watch::Receiver<Size> {
+        self.size.clone()
     }
 
     fn submit(&mut self, job: Job<T>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ipc_proto::lifeline::{MAX_REPORT, Standing, Start, ToModule, ToSupervisor};
+use ipc_proto::lifeline::{MAX_REPORT, Standing, Start, ToModule, ToSupervisor, Traffic};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::Signal;
@@ -49,6 +49,8 @@ pub struct Context {
     beat: Bell,
     /// The report that the supervisor has not taken yet.
     report: Option<Box<[u8]>>,
+    /// What the supervisor was told last of what has passed.
+    traffic: Traffic,
     slow_until: Option<Instant>,
     /// How all modules are, in edged.
     fleet: watch::Sender<Vec<Standing>>,
@@ -74,9 +76,19 @@ impl Context {
         let interval = Duration::from_millis(u64::from(start.beat_interval_ms.max(1)));
         let beat = Bell::every(interval).context("cannot set the timer of the beat")?;
         let lifeline = Some(lifeline);
-        let (report, slow_until) = (None, None);
-        let fleet = watch::Sender::default();
-        Ok(Self { start, peers, inbox, lifeline, terminate, beat, report, slow_until, fleet, fate })
+        Ok(Self {
+            start,
+            peers,
+            inbox,
+            lifeline,
+            terminate,
+            beat,
+            report: None,
+            traffic: Traffic::default(),
+            slow_until: None,
+            fleet: watch::Sender::default(),
+            fate,
+        })
     }
 
     /// Parses the module's configuration.
@@ -165,6 +177,7 @@ impl Context {
 
     fn send_beat(&mut self) -> bool {
         self.send_report();
+        self.send_traffic();
         let beat = ToSupervisor::Beat(self.peers.load());
         match self.lifeline.as_ref().map(|lifeline| lifeline.send(&beat)) {
             Some(Err(error)) => {
@@ -184,6 +197,17 @@ impl Context {
             && let ToSupervisor::Report(report) = record
         {
             self.report = Some(report);
+        }
+    }
+
+    /// Tells what has passed, if that is news. A lifeline that has ended is noticed by the beat.
+    fn send_traffic(&mut self) {
+        let traffic = self.peers.traffic();
+        let Some(lifeline) = self.lifeline.as_ref().filter(|_| traffic != self.traffic) else {
+            return;
+        };
+        if lifeline.send(&ToSupervisor::Traffic(traffic)).unwrap_or(false) {
+            self.traffic = traffic;
         }
     }
 

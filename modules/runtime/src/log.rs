@@ -46,7 +46,8 @@ pub(crate) fn start(module: Module, level: LogLevel) -> anyhow::Result<()> {
     };
     match journal {
         Some(journal) => {
-            let journal = journal.with_syslog_identifier(format!("edgecore-{module}"));
+            // The name that `edgectl logs` asks the journal for.
+            let journal = journal.with_syslog_identifier(module.name().to_owned());
             tracing::subscriber::set_global_default(lines.with(Limited(journal)))
         }
         None => {

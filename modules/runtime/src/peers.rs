@@ -29,7 +29,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ipc_proto::allow::{self, NotAllowed};
 use ipc_proto::frame::{self, FrameError, Hello, Outcome, Window};
-use ipc_proto::lifeline::{Load, QueueBounds};
+use ipc_proto::lifeline::{Load, QueueBounds, Traffic};
 use ipc_proto::{
     Content, Group, Instance, Message, MessageId, Module, ModuleSet, Operation, Resource, Route,
     Source,
@@ -421,6 +421,19 @@ impl Peers {
             load.unsettled += door.gauge.unsettled.load(Ordering::Relaxed);
         }
         load
+    }
+
+    /// Returns what has passed between this process and all its peers.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let mut traffic = Traffic::default();
+        for Door { gauge, .. } in self.0.doors.iter().flatten() {
+            traffic.sent += gauge.sent.load(Ordering::Relaxed);
+            traffic.received += gauge.received.load(Ordering::Relaxed);
+            traffic.queued_bytes += gauge.bytes.load(Ordering::Relaxed);
+            traffic.peers += u32::from(gauge.connected.load(Ordering::Relaxed));
+            traffic.connections += gauge.connections.load(Ordering::Relaxed);
+        }
+        traffic
     }
 
     /// Writes a record of each message to `tap` from now on, or no longer.

@@ -27,6 +27,7 @@ pub(crate) fn config() -> Config {
         faults: false,
         beat_interval: 3000,
         policy: Policy { patience: 10_000, ready_timeout: 10_000, stop_timeout: 10_000, restart },
+        metrics: None,
         modules: Module::ALL.map(|_| module.clone()),
         not_in_force: Vec::new(),
     }

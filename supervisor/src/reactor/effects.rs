@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
-use ipc_proto::control::LastExit;
+use ipc_proto::control::{Exits, LastExit};
 use ipc_proto::lifeline::{Start, ToModule};
 use ipc_proto::{Instance, Module};
 use rustix::process::Signal;
@@ -20,6 +20,19 @@ fn instance() -> std::io::Result<Instance> {
     let mut random = [0; 8];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
     Ok(Instance(u64::from_ne_bytes(random)))
+}
+
+/// Counts an end.
+const fn count(exits: &mut Exits, reason: Reason) {
+    let count = match reason {
+        Reason::Requested => &mut exits.requested,
+        Reason::Signal(_) => &mut exits.signal,
+        Reason::Exit(_) => &mut exits.exit,
+        Reason::Hang => &mut exits.hang,
+        Reason::OutOfMemory => &mut exits.oom,
+        Reason::LifelineClosed => &mut exits.lifeline,
+    };
+    *count = count.saturating_add(1);
 }
 
 impl Reactor {
@@ -169,6 +182,7 @@ impl Reactor {
                 "stays down".to_owned()
             }
         };
+        count(&mut self.estate.exits[module.index()], reason);
         let last_line = last.last_lines.last().map(String::as_str).unwrap_or_default();
         match reason {
             Reason::Requested => say::info(format_args!("{module} (process {pid}) ended")),

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::control::{Control, Id};
 use crate::folder::Folder;
 use crate::lifeline::Lifeline;
+use crate::metrics::Metrics;
 use crate::process::Process;
 use crate::reload::{self, Inheritance, State, Survivor};
 use crate::sockets::Sockets;
@@ -34,6 +35,7 @@ impl Reactor {
             say::warn(format_args!("{warning}"));
         }
         let config = String::from_utf8(config).map_err(|error| error.to_string())?;
+        self.estate.metrics.close();
         let state = self.state_for_next(config, asked);
         let error =
             reload::hand_over(&self.program, &self.options, &state, &self.descriptors(asked));
@@ -50,6 +52,7 @@ impl Reactor {
                 log_from: process.log_from,
                 confinement: process.confinement.clone(),
                 load: process.load,
+                traffic: process.traffic,
                 report: process.report.clone(),
             })
         });
@@ -63,6 +66,8 @@ impl Reactor {
             processes: survivors.collect(),
             tap: self.estate.tap.as_ref().map(|tap| tap.filter.clone()),
             asked: asked.is_some(),
+            metrics: self.estate.metrics.open(),
+            exits: self.estate.exits,
         }
     }
 
@@ -77,6 +82,7 @@ impl Reactor {
             all.push(tap.records.as_fd());
         }
         all.extend(asked.and_then(|id| self.estate.control.stream(id)));
+        all.extend(self.estate.metrics.doors());
         all
     }
 
@@ -97,6 +103,8 @@ impl Reactor {
     /// Goes on with the new configuration: modules live on, but for those whose place among the
     /// others has changed.
     pub(crate) fn resume(&mut self, before: &Config, asked: Option<Id>) {
+        // Who died while nobody listened: the exporter of the image before.
+        self.reap_strangers();
         let changed = |differs: fn(&Config, &Config, Module) -> bool| -> ModuleSet {
             Module::ALL.into_iter().filter(|m| differs(before, &self.config, *m)).collect()
         };
@@ -156,6 +164,7 @@ pub(crate) fn adopt(
         let mut process = Process::hold(survivor.pid, lifeline, survivor.log_from)?;
         process.confinement.clone_from(&survivor.confinement);
         process.load = survivor.load;
+        process.traffic = survivor.traffic;
         process.report.clone_from(&survivor.report);
         processes[survivor.module.index()] = Some(process);
     }
@@ -169,6 +178,7 @@ pub(crate) fn adopt(
         None => None,
     };
     let asked = if state.asked { Some(control.adopt(now, next()?, false)) } else { None };
+    let metrics = Metrics::adopt(state.metrics, next)?;
     let estate = Estate {
         folder: Folder::adopt(runtime_dir.to_owned()),
         lock,
@@ -177,6 +187,8 @@ pub(crate) fn adopt(
         processes,
         control,
         tap,
+        metrics,
+        exits: state.exits,
         started: state.started,
         reloads: state.reloads,
     };

@@ -142,6 +142,17 @@ impl Reactor {
             confinement: process.and_then(|process| process.confinement.clone()),
             cgroup: cgroup.map(|path| path.to_string_lossy().into_owned()),
             memory_max: self.config.of(module).memory_max,
+            last_beat: match child.phase() {
+                Phase::Running { beat, .. } => Some(self.wall.of(beat)),
+                Phase::Down
+                | Phase::Waiting
+                | Phase::Pausing { .. }
+                | Phase::Spawning
+                | Phase::Starting { .. }
+                | Phase::Ending { .. } => None,
+            },
+            traffic: process.map(|process| process.traffic).unwrap_or_default(),
+            exits: self.estate.exits[module.index()],
         }
     }
 }

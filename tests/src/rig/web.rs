@@ -178,7 +178,11 @@ fn connect(port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-fn ask(stream: &mut (impl Read + Write), method: &str, path: &str, body: &[u8]) -> Result<Got> {
+/// Sends one request over a connection and returns the reply.
+///
+/// # Errors
+/// When no reply comes as long as the connection waits.
+pub fn ask(stream: &mut (impl Read + Write), method: &str, path: &str, body: &[u8]) -> Result<Got> {
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Asked-By: test\r\n\

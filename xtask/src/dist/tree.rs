@@ -34,10 +34,12 @@ const COMPLETIONS: [(&str, &str); 3] = [
 ];
 
 /// Files that are taken as they stand in the repository.
-const TAKEN: [(&str, &str); 3] = [
+const TAKEN: [(&str, &str); 5] = [
     ("packaging/edgecore.sysusers", "usr/lib/sysusers.d/edgecore.conf"),
     ("packaging/edgecore.tmpfiles", "usr/lib/tmpfiles.d/edgecore.conf"),
     ("packaging/edgecore.preset", "usr/lib/systemd/system-preset/80-edgecore.preset"),
+    ("packaging/grafana-dashboard.json", "usr/share/edgecore/grafana-dashboard.json"),
+    ("packaging/prometheus-alerts.yaml", "usr/share/edgecore/prometheus-alerts.yaml"),
 ];
 
 /// Returns the files that both packages hold.

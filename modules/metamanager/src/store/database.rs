@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, ToSql, params};
 
+use super::Size;
 use super::outbox::Outbox;
 use super::schema::{self, Spelling};
 use super::trouble::Trouble;
@@ -95,6 +96,16 @@ impl Database {
             return Err(Trouble::Newer { found, known: schema::VERSION });
         }
         Ok(Self { connection, spelling: Spelling::New, outbox: Outbox::default() })
+    }
+
+    /// Counts what there is.
+    pub(super) fn size(&self) -> Result<Size, Trouble> {
+        let rows: i64 = self
+            .connection
+            .prepare_cached("SELECT count(*) FROM meta")?
+            .query_row([], |row| row.get(0))?;
+        let count = |count: i64| u64::try_from(count).unwrap_or(0);
+        Ok(Size { rows: count(rows), outbox: count(self.outbox.parcels()) })
     }
 
     pub(super) fn begin(&self) -> Result<(), Trouble> {

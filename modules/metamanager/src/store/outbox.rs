@@ -32,6 +32,11 @@ impl Outbox {
         connection.query_row(sql, [], |row| Ok(Self { parcels: row.get(0)?, bytes: row.get(1)? }))
     }
 
+    /// Returns how many parcels there are.
+    pub(super) const fn parcels(self) -> i64 {
+        self.parcels
+    }
+
     /// Puts a parcel behind all others, in place of one of the same subject that was not sent yet,
     /// and makes room for it where there is none.
     pub(super) fn queue(

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::sync::watch;
 
 use super::database::Database;
 use super::snapshot;
 use super::trouble::Trouble;
-use super::{Done, Job, Work};
+use super::{Done, Job, Size, Work};
 use crate::row::{Change, Committed};
 
 /// The greatest number of jobs in one transaction.
@@ -19,6 +20,9 @@ const MAX_BATCH: usize = 256;
 
 /// How long a database that cannot be written is left alone; doubled up to the second value.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+
+/// How often it is looked how much there is, at most.
+const MEASURE: Duration = Duration::from_secs(10);
 
 /// How old the snapshot may be.
 const SNAPSHOT_AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -45,13 +49,22 @@ pub(super) struct Writer<T> {
     snapshot: Option<std::thread::JoinHandle<()>>,
     /// Bytes written since the last snapshot.
     written: usize,
+    size: watch::Sender<Size>,
+    /// When it is to be looked how much there is; never while nothing has changed.
+    measure_due: Option<Instant>,
+    measured: Option<Instant>,
 }
 
 /// The main loop does not listen any more.
 struct Gone;
 
 impl<T: Send + 'static> Writer<T> {
-    pub(super) fn new(path: PathBuf, jobs: Receiver<Job<T>>, done: Sender<Done<T>>) -> Self {
+    pub(super) fn new(
+        path: PathBuf,
+        jobs: Receiver<Job<T>>,
+        done: Sender<Done<T>>,
+        size: watch::Sender<Size>,
+    ) -> Self {
         let now = Instant::now();
         let rest = snapshot::age(&path).map(|age| SNAPSHOT_AGE.saturating_sub(age));
         Self {
@@ -65,6 +78,9 @@ impl<T: Send + 'static> Writer<T> {
             snapshot_due: now + rest.unwrap_or_default().max(SNAPSHOT_DELAY),
             snapshot: None,
             written: 0,
+            size,
+            measure_due: Some(now),
+            measured: None,
         }
     }
 
@@ -86,6 +102,7 @@ impl<T: Send + 'static> Writer<T> {
             Some(_) => self.retry.0.min(self.snapshot_due),
             None => self.snapshot_due,
         };
+        let deadline = self.measure_due.map_or(deadline, |due| due.min(deadline));
         let first = runtime
             .block_on(async { tokio::time::timeout_at(deadline.into(), self.jobs.recv()).await });
         let mut batch = match first {
@@ -116,8 +133,21 @@ impl<T: Send + 'static> Writer<T> {
         } else if !batch.is_empty() {
             self.transact(batch)?;
         }
+        self.measure(now);
         self.take_snapshot(now);
         Ok(())
+    }
+
+    /// Looks how much there is, when that may have changed and was not looked at just now.
+    fn measure(&mut self, now: Instant) {
+        if self.measure_due.is_none_or(|due| now < due) {
+            return;
+        }
+        self.measure_due = None;
+        self.measured = Some(now);
+        if let Some(Ok(size)) = self.database.as_ref().map(Database::size) {
+            self.size.send_if_modified(|shown| std::mem::replace(shown, size) != size);
+        }
     }
 
     /// Does a batch in one transaction, and tells of it once it is on the disk.
@@ -126,6 +156,10 @@ impl<T: Send + 'static> Writer<T> {
         let writes = batch.iter().any(|job| matches!(job.work, Work::Commit(_)));
         match attempt(database, &batch, writes) {
             Ok(results) => {
+                if writes && self.measure_due.is_none() {
+                    let last = self.measured.unwrap_or_else(Instant::now);
+                    self.measure_due = Some(last + MEASURE);
+                }
                 self.written += batch.iter().map(|job| job.work.bytes()).sum::<usize>();
                 for (Job { then, .. }, result) in batch.into_iter().zip(results) {
                     self.tell(result.with(then))?;

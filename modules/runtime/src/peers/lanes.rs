@@ -97,6 +97,10 @@ impl<T> Outbound<T> {
         self.messages.unsettled() + self.answers.unsettled()
     }
 
+    pub(super) const fn bytes(&self) -> u64 {
+        self.messages.bytes() + self.answers.bytes()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.answers.is_empty()
     }

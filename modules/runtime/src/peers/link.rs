@@ -5,7 +5,7 @@
 //! write on either side.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -66,13 +66,19 @@ struct Item {
 pub(super) struct Gauge {
     pub(super) waiting: AtomicU32,
     pub(super) unsettled: AtomicU32,
+    pub(super) bytes: AtomicU64,
+    pub(super) connected: AtomicBool,
+    pub(super) sent: AtomicU64,
+    pub(super) received: AtomicU64,
+    pub(super) connections: AtomicU64,
 }
 
-impl Gauge {
-    fn set(&self, waiting: usize, unsettled: usize) {
-        self.waiting.store(u32::try_from(waiting).unwrap_or(u32::MAX), Ordering::Relaxed);
-        self.unsettled.store(u32::try_from(unsettled).unwrap_or(u32::MAX), Ordering::Relaxed);
-    }
+/// What has passed over a link so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    sent: u64,
+    received: u64,
+    connections: u64,
 }
 
 /// How a connection ended.
@@ -98,6 +104,7 @@ pub(super) struct Link {
     /// The way back to this link, for deliveries.
     way_back: mpsc::WeakSender<Command>,
     tap: Option<Arc<Tap>>,
+    passed: Passed,
     alarm: Alarm,
     /// When the peer counts as dead, while it is gone and somebody waits.
     given_up: Option<Instant>,
@@ -125,6 +132,7 @@ impl Link {
             lives,
             way_back,
             tap: None,
+            passed: Passed::default(),
             alarm: Alarm::default(),
             given_up: None,
             finish: None,
@@ -173,7 +181,7 @@ impl Link {
             if dials { handshake::dial(&seat, peer).await } else { std::future::pending().await }
         });
         loop {
-            gauge.set(self.queue.waiting(), self.queue.unsettled());
+            self.tell(gauge, false);
             tokio::select! {
                 established = &mut dialling => return Some(established),
                 Some(established) = arrivals.recv() => return Some(established),
@@ -186,12 +194,26 @@ impl Link {
         }
     }
 
+    /// Shows what it holds, and what has passed.
+    fn tell(&self, gauge: &Gauge, connected: bool) {
+        let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        gauge.waiting.store(small(self.queue.waiting()), Ordering::Relaxed);
+        gauge.unsettled.store(small(self.queue.unsettled()), Ordering::Relaxed);
+        gauge.bytes.store(self.queue.bytes(), Ordering::Relaxed);
+        gauge.connected.store(connected, Ordering::Relaxed);
+        let Passed { sent, received, connections } = self.passed;
+        gauge.sent.store(sent, Ordering::Relaxed);
+        gauge.received.store(received, Ordering::Relaxed);
+        gauge.connections.store(connections, Ordering::Relaxed);
+    }
+
     /// Begins a connection.
     fn up(&mut self, peer: &Hello) {
         if self.inbound.connected(peer.instance) {
             self.bereave("another process has taken its place");
         }
         self.given_up = None;
+        self.passed.connections += 1;
         self.queue.connected(peer.window);
         self.announce(Some(self.inbound.life()));
         debug!(peer = %self.peer, "connected");
@@ -224,7 +246,7 @@ impl Link {
             if let Err(error) = self.flush(&mut connection) {
                 return End::Broken(error.into());
             }
-            gauge.set(self.queue.waiting(), self.queue.unsettled());
+            self.tell(gauge, true);
             if self.finish.is_some() && connection.is_flushed() && self.queue.is_empty() {
                 return End::Finished;
             }
@@ -262,6 +284,7 @@ impl Link {
                 let Some(item) = self.queue.send_next() else { break };
                 connection.push(item.head.clone());
                 connection.push(item.content.clone());
+                self.passed.sent += 1;
                 if let Some(tap) = &self.tap {
                     item.sent = Some(clock::now());
                     tap.write(
@@ -326,6 +349,7 @@ impl Link {
                 bail!("more messages in flight than the window allows");
             }
         }
+        self.passed.received += 1;
         let life = self.inbound.life();
         if let Err(error) = allow::check(self.peer, self.seat.module, &message) {
             warn!("refused a message: {error}");

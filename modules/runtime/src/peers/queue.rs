@@ -16,6 +16,8 @@ pub(crate) struct Queue<T> {
     /// How many entries, from the first on, are in flight.
     in_flight: usize,
     in_flight_bytes: u64,
+    /// Bytes of all entries.
+    bytes: u64,
     next: Sequence,
     /// What the peer is ready to hold; nothing while there is no connection.
     window: Option<Window>,
@@ -31,13 +33,15 @@ struct Entry<T> {
 
 impl<T> Queue<T> {
     pub(crate) const fn new() -> Self {
-        Self { entries: VecDeque::new(), in_flight: 0, in_flight_bytes: 0, next: 1, window: None }
+        let entries = VecDeque::new();
+        Self { entries, in_flight: 0, in_flight_bytes: 0, bytes: 0, next: 1, window: None }
     }
 
     /// Puts a message of `bytes` last, and gives it its place.
     pub(crate) fn push(&mut self, bytes: u32, make: impl FnOnce(Sequence) -> T) -> Sequence {
         let sequence = self.next;
         self.next += 1;
+        self.bytes += u64::from(bytes);
         self.entries.push_back(Entry { sequence, bytes, cancelled: false, item: make(sequence) });
         sequence
     }
@@ -54,6 +58,7 @@ impl<T> Queue<T> {
         self.in_flight = 0;
         self.in_flight_bytes = 0;
         self.entries.retain(|entry| !entry.cancelled);
+        self.bytes = self.entries.iter().map(|entry| u64::from(entry.bytes)).sum();
     }
 
     /// Returns the next message to write, if the peer is ready to hold it. One that is larger than
@@ -82,6 +87,7 @@ impl<T> Queue<T> {
         let settled_bytes: u64 =
             self.entries.range(start..end).map(|entry| u64::from(entry.bytes)).sum();
         self.in_flight_bytes -= settled_bytes;
+        self.bytes -= settled_bytes;
         self.entries.drain(start..end).map(|entry| entry.item)
     }
 
@@ -95,7 +101,8 @@ impl<T> Queue<T> {
         if at < self.in_flight {
             self.entries[at].cancelled = true;
         } else {
-            self.entries.remove(at);
+            let removed = self.entries.remove(at).map_or(0, |entry| entry.bytes);
+            self.bytes -= u64::from(removed);
         }
     }
 
@@ -107,6 +114,11 @@ impl<T> Queue<T> {
     /// Returns how many messages are in flight.
     pub(crate) const fn unsettled(&self) -> usize {
         self.in_flight
+    }
+
+    /// Returns the bytes of all messages that it holds.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {

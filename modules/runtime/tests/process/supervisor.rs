@@ -80,7 +80,9 @@ impl Child {
         let mut child = Self::spawn(start.module, start)?;
         match child.receive()? {
             ToSupervisor::Ready(_) => Ok(child),
-            record @ (ToSupervisor::Beat(_) | ToSupervisor::Report(_)) => {
+            record @ (ToSupervisor::Beat(_)
+            | ToSupervisor::Report(_)
+            | ToSupervisor::Traffic(_)) => {
                 bail!("{record:?} comes first, expected ready")
             }
         }
