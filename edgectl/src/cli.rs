@@ -228,7 +228,7 @@ pub(crate) struct StatusArguments {
     #[arg(value_name = "MODULE", value_parser = ModuleName { all: false })]
     pub(crate) modules: Vec<String>,
 
-    /// Keep showing, once a second, until Ctrl-C.
+    /// Keep showing, once a second, until Ctrl-C; an overview at a terminal has graphs.
     #[arg(short, long)]
     pub(crate) watch: bool,
 

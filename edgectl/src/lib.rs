@@ -13,6 +13,7 @@ mod doctor;
 mod exec;
 mod failure;
 mod join;
+mod live;
 mod local_api;
 mod logs;
 mod mesh;

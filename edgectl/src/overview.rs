@@ -20,6 +20,13 @@ pub(crate) fn overview(report: &Report, now: Timestamp, style: Style) -> String 
     text.push('\n');
     let rows: Vec<_> = report.modules.iter().map(|module| row(module, now)).collect();
     text.push_str(&table::render(HEADINGS, &rows, style));
+    text.push_str(&notes(report, now, style));
+    text
+}
+
+/// Returns what the host does not allow, and why a module does not run.
+pub(crate) fn notes(report: &Report, now: Timestamp, style: Style) -> String {
+    let mut text = String::new();
     if !report.not_in_force.is_empty() {
         line(&mut text, format_args!("\n{}", style.paint(Paint::Strong, "Not in force:")));
         for sentence in &report.not_in_force {
@@ -89,7 +96,8 @@ pub(crate) fn details(
     text
 }
 
-fn heading(report: &Report, now: Timestamp, style: Style) -> String {
+/// Returns a line for the node and one for the cloud link.
+pub(crate) fn heading(report: &Report, now: Timestamp, style: Style) -> String {
     let state = match report.state {
         AgentState::Running => style.paint(Paint::Good, "running"),
         AgentState::Degraded => style.paint(Paint::Bad, "degraded"),
@@ -203,7 +211,8 @@ pub(crate) const fn word(state: ModuleState) -> &'static str {
     }
 }
 
-const fn paint(state: ModuleState) -> Paint {
+/// Returns what a state means.
+pub(crate) const fn paint(state: ModuleState) -> Paint {
     match state {
         ModuleState::Running => Paint::Good,
         ModuleState::Starting => Paint::Fair,
@@ -212,11 +221,12 @@ const fn paint(state: ModuleState) -> Paint {
     }
 }
 
-fn memory(pss: Option<u64>) -> String {
+pub(crate) fn memory(pss: Option<u64>) -> String {
     pss.map_or_else(unknown, size)
 }
 
-fn unknown() -> String {
+/// Returns what stands for a number that could not be read.
+pub(crate) fn unknown() -> String {
     String::from("?")
 }
 

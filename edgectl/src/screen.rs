@@ -2,7 +2,7 @@
 //! that nobody looks any more.
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal as _, StdoutLock, Write};
+use std::io::{self, IsTerminal as _, Read as _, StdoutLock, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Serialize;
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGWINCH};
 
 use crate::failure::Failure;
 
@@ -80,6 +80,18 @@ pub(crate) struct Screen {
     out: StdoutLock<'static>,
     terminal: bool,
     style: Style,
+    /// Whether a live view has the whole terminal.
+    taken: bool,
+}
+
+/// Returns how wide the terminal is, in letters.
+pub(crate) fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout());
+    match size.map_or(0, |size| usize::from(size.ws_col)) {
+        // Some serial consoles do not tell.
+        0 => 80,
+        columns => columns,
+    }
 }
 
 impl Screen {
@@ -90,7 +102,16 @@ impl Screen {
         let dumb = set("TERM").is_some_and(|term| term == "dumb");
         // The convention of no-color.org: any value but the empty one means no.
         let colour = terminal && !dumb && set("NO_COLOR").is_none();
-        Self { out: io::stdout().lock(), terminal: terminal && !dumb, style: Style { colour } }
+        let (terminal, style) = (terminal && !dumb, Style { colour });
+        Self { out: io::stdout().lock(), terminal, style, taken: false }
+    }
+
+    /// Takes the whole terminal for a live view, without its cursor; what was there before comes back
+    /// when the screen is dropped.
+    pub(crate) fn take_over(&mut self) -> Result<(), Failure> {
+        self.out.write_all(b"\x1b[?1049h\x1b[?25l\x1b[2J")?;
+        self.taken = true;
+        Ok(())
     }
 
     /// Tells whether what was printed can be printed over.
@@ -132,6 +153,16 @@ impl Screen {
     }
 }
 
+impl Drop for Screen {
+    fn drop(&mut self) {
+        if self.taken {
+            // A terminal that is gone needs nothing back.
+            let _gone = self.out.write_all(b"\x1b[?7h\x1b[?25h\x1b[?1049l");
+            let _gone = self.out.flush();
+        }
+    }
+}
+
 impl Write for Screen {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.out.write(bytes)
@@ -149,6 +180,8 @@ pub(crate) enum Wake {
     Ready,
     /// The time is up.
     Elapsed,
+    /// The terminal has another size.
+    Resized,
     /// Nobody looks any more: Ctrl-C, or the reader of standard output is gone.
     Ended,
 }
@@ -157,17 +190,25 @@ pub(crate) enum Wake {
 #[derive(Debug)]
 pub(crate) struct View {
     interrupted: UnixStream,
+    resized: UnixStream,
 }
 
 impl View {
-    /// From here on Ctrl-C ends the view and not the process, so that the view can sum up.
+    /// From here on Ctrl-C ends the view and not the process, so that the view can sum up and give the
+    /// terminal back; other requests to end do the same.
     pub(crate) fn begin() -> Result<Self, Failure> {
         let begin = || {
             let (interrupted, signal) = UnixStream::pair()?;
-            signal_hook::low_level::pipe::register(SIGINT, signal)?;
-            Ok(Self { interrupted })
+            for ending in [SIGINT, SIGTERM] {
+                signal_hook::low_level::pipe::register(ending, signal.try_clone()?)?;
+            }
+            let (resized, signal) = UnixStream::pair()?;
+            resized.set_nonblocking(true)?;
+            signal_hook::low_level::pipe::register(SIGWINCH, signal)?;
+            Ok(Self { interrupted, resized })
         };
-        begin().map_err(|error: io::Error| Failure::Failed(format!("cannot catch Ctrl-C: {error}")))
+        begin()
+            .map_err(|error: io::Error| Failure::Failed(format!("cannot catch signals: {error}")))
     }
 
     /// Waits until one of the sources has something, at most `within`.
@@ -181,12 +222,19 @@ impl View {
         let mut polled = vec![
             PollFd::new(&self.interrupted, PollFlags::IN),
             PollFd::new(&stdout, PollFlags::empty()),
+            PollFd::new(&self.resized, PollFlags::IN),
         ];
         polled.extend(sources.iter().map(|source| PollFd::new(source, PollFlags::IN)));
         let count = wait(&mut polled, within)?;
-        let over = polled[..2].iter().any(|polled| !polled.revents().is_empty());
+        let happened = |polled: &PollFd<'_>| !polled.revents().is_empty();
+        let (over, resized) = (polled[..2].iter().any(happened), happened(&polled[2]));
+        if resized {
+            // However often: the size is looked at once.
+            let _drained = (&self.resized).read(&mut [0; 64]);
+        }
         Ok(match count {
             _ if over => Wake::Ended,
+            _ if resized => Wake::Resized,
             0 => Wake::Elapsed,
             _ => Wake::Ready,
         })

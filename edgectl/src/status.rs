@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipc_proto::ModuleSet;
 use serde::Serialize;
@@ -11,11 +11,12 @@ use crate::cli::{self, Format, StatusArguments};
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::failure::Failure;
+use crate::live::{self, History, Letters};
 use crate::logs;
 use crate::overview;
 use crate::proc;
 use crate::report::{self, Report};
-use crate::screen::{Screen, Style, View, Wake};
+use crate::screen::{self, Screen, Style, View, Wake};
 
 /// How long the reading of `/proc` may take, so that the whole answers within 100 ms.
 const MEASURING: Duration = Duration::from_millis(60);
@@ -38,7 +39,16 @@ pub(crate) fn run(
     let text = |report: &Report, style| text(report, wanted, runtime_dir, style);
     let first = report(client, wanted)?;
     if arguments.watch {
-        return watch(first, || report(client, wanted), text, format, screen);
+        let next = || report(client, wanted);
+        if !screen.is_terminal() || !wanted.is_empty() {
+            return watch(first, next, text, format, screen);
+        }
+        let mut history = History::new(Letters::of(|name| std::env::var(name).ok()));
+        let graphs = |report: &Report, style| {
+            history.push(report, Instant::now());
+            live::screen(report, &history, screen::columns(), Timestamp::now(), style)
+        };
+        return watch(first, next, graphs, format, screen);
     }
     match format {
         Format::Json => screen.json(&first),
@@ -50,13 +60,13 @@ pub(crate) fn run(
 pub(crate) fn watch<T: Serialize>(
     first: T,
     next: impl Fn() -> Result<T, Failure>,
-    text: impl Fn(&T, Style) -> String,
+    mut text: impl FnMut(&T, Style) -> String,
     format: Format,
     screen: &mut Screen,
 ) -> Result<(), Failure> {
     let view = View::begin()?;
     if screen.is_terminal() && format == Format::Text {
-        screen.write_all(b"\x1b[2J")?;
+        screen.take_over()?;
     }
     let mut answer: Result<T, Failure> = Ok(first);
     loop {

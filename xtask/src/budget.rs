@@ -12,9 +12,10 @@ const KIB: u64 = 1024;
 ///
 /// edgecore: supervisor and ten modules. Every process maps this one file, so growth costs flash and
 /// page cache once, but start-up relocations in each process; TLS, SQLite, HTTP, MQTT and the gRPC of the
-/// container runtime are most of it. edgectl: mostly its command-line parser. A change that needs
+/// container runtime are most of it. edgectl: mostly its command-line parser; the graphs of its live
+/// screen took the last 64 KiB. A change that needs
 /// more room raises a bound and says in its message what for.
-const BOUNDS: [u64; 2] = [10240 * KIB, 1536 * KIB];
+const BOUNDS: [u64; 2] = [10240 * KIB, 1600 * KIB];
 
 /// Checks the programs in `folder`; returns their sizes for the summary.
 pub(crate) fn check(folder: &Path) -> Result<String> {
