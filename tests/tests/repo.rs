@@ -140,6 +140,11 @@ fn the_repository_knows_no_machine_and_no_ticket() {
 }
 
 #[test]
-fn the_repository_tests_every_invariant() {
-    refuse(&documents::invariants(&files()));
+fn the_repository_tests_what_its_documents_claim() {
+    refuse(&documents::claims(&files()));
+}
+
+#[test]
+fn the_repository_documents_log_fields_that_there_are() {
+    refuse(&documents::log_fields(&files()));
 }

@@ -6,6 +6,7 @@
 
 mod connection;
 mod delivery;
+mod gauge;
 mod handshake;
 #[cfg(test)]
 mod histories;
@@ -23,7 +24,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -44,9 +44,10 @@ use crate::inbox::Inbox;
 use crate::tap::Tap;
 use crate::{clock, random};
 use delivery::Claim;
+use gauge::Gauge;
 use inbound::Life;
 use lanes::Lane;
-use link::{Command, Gauge, Link};
+use link::{Command, Link};
 use requests::Patience;
 use room::{Place, Room};
 
@@ -415,25 +416,16 @@ impl Peers {
     /// Returns what is held for all peers together.
     #[must_use]
     pub fn load(&self) -> Load {
-        let mut load = Load::default();
-        for door in self.0.doors.iter().flatten() {
-            load.waiting += door.gauge.waiting.load(Ordering::Relaxed);
-            load.unsettled += door.gauge.unsettled.load(Ordering::Relaxed);
-        }
-        load
+        gauge::load(self.gauges())
     }
 
     /// Returns what has passed between this process and all its peers.
     pub(crate) fn traffic(&self) -> Traffic {
-        let mut traffic = Traffic::default();
-        for Door { gauge, .. } in self.0.doors.iter().flatten() {
-            traffic.sent += gauge.sent.load(Ordering::Relaxed);
-            traffic.received += gauge.received.load(Ordering::Relaxed);
-            traffic.queued_bytes += gauge.bytes.load(Ordering::Relaxed);
-            traffic.peers += u32::from(gauge.connected.load(Ordering::Relaxed));
-            traffic.connections += gauge.connections.load(Ordering::Relaxed);
-        }
-        traffic
+        gauge::traffic(self.gauges())
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = &Gauge> {
+        self.0.doors.iter().flatten().map(|door| &*door.gauge)
     }
 
     /// Writes a record of each message to `tap` from now on, or no longer.

@@ -1,5 +1,7 @@
 //! Checks of everything that is read by people.
 
+use std::collections::BTreeSet;
+
 use super::{Complaints, File};
 
 /// What was recorded from others, or is a program's output or a law's text, is left as it is.
@@ -59,22 +61,29 @@ pub fn no_ticket(file: &File) -> Complaints {
     })
 }
 
-/// Where the invariants stand.
-const ARCHITECTURE: &str = "docs/architecture.md";
+/// The tables whose rows are claims that tests hold: where each stands, and its heading.
+const CLAIMS: [(&str, &str); 2] = [
+    ("docs/architecture.md", "Invariants"),
+    ("docs/operations.md", "What the loss of a part means"),
+];
 
-/// Every row of the table under "Invariants" names tests, as `file.rs::function`, that exist.
-pub fn invariants(files: &[File]) -> Complaints {
-    let text = files.iter().find(|file| file.path == ARCHITECTURE).map_or("", |file| &file.text);
-    let section = text.split("\n## ").find(|section| section.starts_with("Invariants"));
+/// Every row of these tables names tests at its end, as `file.rs::function`, that exist.
+pub fn claims(files: &[File]) -> Complaints {
+    CLAIMS.into_iter().flat_map(|(path, heading)| table(path, heading, files)).collect()
+}
+
+fn table(path: &str, heading: &str, files: &[File]) -> Complaints {
+    let text = files.iter().find(|file| file.path == path).map_or("", |file| &file.text);
+    let section = text.split("\n## ").find(|section| section.starts_with(heading));
     let rows = section.unwrap_or_default().lines().filter(|line| line.starts_with('|')).skip(2);
     let mut rows = rows.peekable();
     if rows.peek().is_none() {
-        return vec![format!("{ARCHITECTURE}: no table of invariants under '## Invariants'")];
+        return vec![format!("{path}: no table under '## {heading}'")];
     }
-    rows.flat_map(|row| invariant(row, files)).collect()
+    rows.flat_map(|row| claim(path, row, files)).collect()
 }
 
-fn invariant(row: &str, files: &[File]) -> Complaints {
+fn claim(path: &str, row: &str, files: &[File]) -> Complaints {
     let last = row.trim_end().trim_end_matches('|').rsplit('|').next().unwrap_or_default();
     let named = |word: &str| {
         let (file, function) = word.trim_matches('`').split_once("::")?;
@@ -85,12 +94,12 @@ fn invariant(row: &str, files: &[File]) -> Complaints {
         .filter_map(named)
         .collect();
     if tests.is_empty() {
-        return vec![format!("{ARCHITECTURE}: no 'file.rs::function' at the end of: {row}")];
+        return vec![format!("{path}: no 'file.rs::function' at the end of: {row}")];
     }
     tests
         .into_iter()
         .filter(|(name, function)| !exists(files, name, function))
-        .map(|(name, function)| format!("{ARCHITECTURE}: there is no test {name}::{function}"))
+        .map(|(name, function)| format!("{path}: there is no test {name}::{function}"))
         .collect()
 }
 
@@ -101,6 +110,49 @@ fn exists(files: &[File], name: &str, function: &str) -> bool {
         let here = file.path == name || file.path.ends_with(&format!("/{name}"));
         here && file.text.contains(&wanted)
     })
+}
+
+/// Where the fields of log lines are documented, and the line before their table.
+const FIELDS: (&str, &str) = ("docs/observability.md", "The fields that an operator meets:");
+
+/// Every field of log lines that is documented stands in a line that some module writes.
+pub fn log_fields(files: &[File]) -> Complaints {
+    let (path, before) = FIELDS;
+    let text = files.iter().find(|file| file.path == path).map_or("", |file| &file.text);
+    let table = text.split_once(before).map_or("", |(_, table)| table);
+    let rows = table.lines().filter(|line| line.starts_with('|')).skip(2);
+    let names: Vec<_> = rows.flat_map(|row| quoted(row.split('|').nth(1).unwrap_or(""))).collect();
+    if names.is_empty() {
+        return vec![format!("{path}: no table behind '{before}'")];
+    }
+    let modules = files.iter().filter(|file| file.path.starts_with("modules/"));
+    let written: BTreeSet<_> = modules.filter(|it| !it.is_test()).flat_map(fields_of).collect();
+    names
+        .into_iter()
+        .filter(|name| !written.contains(*name))
+        .map(|name| format!("{path}: no line of a log has a field {name}"))
+        .collect()
+}
+
+/// Returns what stands in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Returns the fields of the log lines that a file writes: what stands before the text of each.
+fn fields_of(file: &File) -> Vec<&str> {
+    let mut fields = Vec::new();
+    for level in ["error!(", "warn!(", "info!(", "debug!(", "trace!("] {
+        for (at, _) in file.text.match_indices(level) {
+            let rest = &file.text[at + level.len()..];
+            let head = rest.split('"').next().unwrap_or_default();
+            fields.extend(head.split(',').map(|part| {
+                let part = part.split('=').next().unwrap_or_default().trim();
+                part.trim_start_matches(['%', '?'])
+            }));
+        }
+    }
+    fields
 }
 
 #[cfg(test)]
@@ -140,12 +192,12 @@ mod tests {
     }
 
     #[test]
-    fn an_invariant_without_a_test_that_exists_is_found() {
+    fn a_claim_without_a_test_that_exists_is_found() {
         let look = |row: &str| {
-            let table =
-                format!("# A\n\n## Invariants\n\n| # | what | test |\n|---|---|---|\n{row}");
+            let (path, heading) = CLAIMS[0];
+            let text = format!("# A\n\n## {heading}\n\n| # | what | test |\n|---|---|---|\n{row}");
             let test = File::new("tests/tests/kill.rs", "#[test]\nfn it_lives() {}\n");
-            invariants(&[File::new(ARCHITECTURE, &table), test])
+            table(path, heading, &[File::new(path, &text), test])
         };
         assert_eq!(look("| 1 | it lives | `kill.rs::it_lives` |\n"), [""; 0]);
         assert_eq!(
@@ -155,5 +207,19 @@ mod tests {
         assert_eq!(look("| 1 | it lives | `kill.rs::it_dies` |").len(), 1);
         assert_eq!(look("| 1 | it lives | by hand |").len(), 1);
         assert_eq!(look("").len(), 1);
+    }
+
+    #[test]
+    fn a_field_that_no_line_has_is_found() {
+        let look = |name: &str| {
+            let (path, before) = FIELDS;
+            let text =
+                format!("{before}\n\n| name | what |\n|---|---|\n| `peer`, `{name}` | x |\n");
+            let code = "warn!(peer = %it, ?pod, \"a line with fields\");";
+            log_fields(&[File::new(path, &text), File::new("modules/x/src/lib.rs", code)])
+        };
+        assert_eq!(look("pod"), [""; 0]);
+        assert_eq!(look("line").len(), 1);
+        assert_eq!(log_fields(&[]).len(), 1);
     }
 }

@@ -5,7 +5,6 @@
 //! write on either side.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -19,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::connection::{Connection, Ready};
 use super::delivery::Claim;
+use super::gauge::{Gauge, Passed};
 use super::handshake::{self, Established};
 use super::inbound::{Life, Verdict};
 use super::lanes::{Incoming, Lane, Outbound};
@@ -59,26 +59,6 @@ struct Item {
     _place: Option<Place>,
     /// When it was written; known only while somebody looks.
     sent: Option<Instant>,
-}
-
-/// What a link holds, as it last told.
-#[derive(Debug, Default)]
-pub(super) struct Gauge {
-    pub(super) waiting: AtomicU32,
-    pub(super) unsettled: AtomicU32,
-    pub(super) bytes: AtomicU64,
-    pub(super) connected: AtomicBool,
-    pub(super) sent: AtomicU64,
-    pub(super) received: AtomicU64,
-    pub(super) connections: AtomicU64,
-}
-
-/// What has passed over a link so far.
-#[derive(Clone, Copy, Debug, Default)]
-struct Passed {
-    sent: u64,
-    received: u64,
-    connections: u64,
 }
 
 /// How a connection ended.
@@ -196,15 +176,8 @@ impl Link {
 
     /// Shows what it holds, and what has passed.
     fn tell(&self, gauge: &Gauge, connected: bool) {
-        let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        gauge.waiting.store(small(self.queue.waiting()), Ordering::Relaxed);
-        gauge.unsettled.store(small(self.queue.unsettled()), Ordering::Relaxed);
-        gauge.bytes.store(self.queue.bytes(), Ordering::Relaxed);
-        gauge.connected.store(connected, Ordering::Relaxed);
-        let Passed { sent, received, connections } = self.passed;
-        gauge.sent.store(sent, Ordering::Relaxed);
-        gauge.received.store(received, Ordering::Relaxed);
-        gauge.connections.store(connections, Ordering::Relaxed);
+        let (waiting, unsettled) = (self.queue.waiting(), self.queue.unsettled());
+        gauge.set(waiting, unsettled, self.queue.bytes(), connected, self.passed);
     }
 
     /// Begins a connection.
