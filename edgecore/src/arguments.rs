@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Supervise(Options),
     /// Read the configuration for the supervisor.
     Convert { config: PathBuf, supervisor_config: PathBuf, forget_token: bool },
+    /// Print the configuration's text with keys set, for node jobs.
+    Edit { config: PathBuf, set: Vec<String> },
     /// Print what the configuration comes to, and the defaults, for `edgectl config`.
     Effective { config: PathBuf },
     /// Look whether the cloud is the one that the token is of, for `edgectl join`.
@@ -91,6 +93,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
     let mut runtime_dir = PathBuf::from(RUNTIME_DIR);
     let (mut resume, mut forget_token) = (false, false);
     let (mut effective, mut check_cloud) = (false, false);
+    let mut set = Vec::new();
     let mut remarks = Vec::new();
     let mut words = words.into_iter().peekable();
     if words.next_if(|word| word == "mesh").is_some() {
@@ -116,6 +119,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
             "forget-token" if convert => forget_token = true,
             "effective" if convert => effective = true,
             "check-cloud" if convert => check_cloud = true,
+            "set" if convert => set.push(value()?.to_string_lossy().into_owned()),
             "defaultconfig" => return Ok((Command::Print(defaults_text()), remarks)),
             "minconfig" => return Ok((Command::Print(minimal_text()), remarks)),
             "version" => return Ok((Command::Print(version()), remarks)),
@@ -133,7 +137,9 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
             },
         }
     }
-    let command = if effective {
+    let command = if !set.is_empty() {
+        Command::Edit { config, set }
+    } else if effective {
         Command::Effective { config }
     } else if check_cloud {
         Command::CheckCloud { config }

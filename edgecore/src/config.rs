@@ -5,6 +5,7 @@
 
 mod defaults;
 mod edgecore_yaml;
+mod edit;
 mod mesh;
 mod mesh_yaml;
 mod reader;
@@ -84,7 +85,8 @@ fn read(
     if forget_token && findings.errors.is_empty() {
         node.forget_token(edgecore, findings);
     }
-    Some(assemble(&node, &settings, findings))
+    let files = own_files(edgecore, supervisor);
+    Some(assemble(&node, &settings, &files, findings))
 }
 
 /// Returns where the database is.
@@ -102,6 +104,17 @@ pub(crate) fn database(edgecore: &Path) -> Result<PathBuf, String> {
 pub(crate) fn effective(edgecore: &Path) -> Result<Value, String> {
     let node = checked(edgecore)?;
     Ok(serde_json::json!({ "effective": node.tree(), "defaults": defaults::tree() }))
+}
+
+/// Returns the file's text with keys set, each given as `KEY=VALUE`.
+///
+/// # Errors
+/// When a key cannot be set, or the file cannot be read.
+pub(crate) fn edited(edgecore: &Path, set: &[String]) -> Result<Vec<u8>, String> {
+    let name = edgecore.display();
+    let text = std::fs::read_to_string(edgecore);
+    let text = text.map_err(|error| format!("cannot read {name}: {error}"))?;
+    edit::edited(&text, set).map(String::into_bytes).map_err(|why| format!("{name}: {why}"))
 }
 
 /// Returns what the file tells a module.
@@ -152,17 +165,42 @@ fn load(path: &Path, findings: &mut Findings) -> Option<Value> {
 }
 
 /// Returns what a module is told, with what the other file says to it alone.
-fn told(node: &Node, settings: &Settings, module: Module) -> Value {
+fn told(node: &Node, settings: &Settings, files: &[PathBuf; 2], module: Module) -> Value {
     let mut section = node.section(module);
     if let Value::Object(section) = &mut section {
         section.extend(settings.modules[module.index()].own.clone());
+        if module.owns_files() {
+            let [config, supervisor] = files;
+            let files = serde_json::json!({ "config": config, "supervisorConfig": supervisor });
+            section.insert("files".to_owned(), files);
+        }
     }
     mesh::adapt(node, settings, module, &mut section);
     section
 }
 
+/// Returns where both files are for modules, which work in another folder.
+fn own_files(edgecore: &Path, supervisor: &Path) -> [PathBuf; 2] {
+    [edgecore, supervisor].map(|file| std::path::absolute(file).unwrap_or_else(|_| file.into()))
+}
+
+/// Returns the folders that node jobs write in: that of the configuration, the one above where
+/// KubeEdge's back-ups are beside it, and the program's.
+fn own_folders([config, _]: &[PathBuf; 2]) -> Vec<Box<str>> {
+    let folder = config.parent();
+    let above = folder.filter(|it| it.ends_with("config")).and_then(Path::parent);
+    let program = std::env::current_exe().ok();
+    let folders = [above.or(folder), program.as_deref().and_then(Path::parent)];
+    folders.into_iter().flatten().map(|it| it.to_string_lossy().into()).collect()
+}
+
 /// Puts both files together.
-fn assemble(node: &Node, settings: &Settings, findings: &mut Findings) -> Config {
+fn assemble(
+    node: &Node,
+    settings: &Settings,
+    files: &[PathBuf; 2],
+    findings: &mut Findings,
+) -> Config {
     let root = rustix::process::geteuid().is_root();
     let users = users::resolve(settings, root, findings);
     let modules = Module::ALL.map(|module| {
@@ -178,11 +216,11 @@ fn assemble(node: &Node, settings: &Settings, findings: &mut Findings) -> Config
             open_files: limits.open_files,
             seccomp: seccomp.unwrap_or(true),
             landlock: landlock.unwrap_or(true),
-            writable: node.writable(module),
+            writable: if module.owns_files() { own_folders(files) } else { node.writable(module) },
             readable: node.readable(module),
             log_level: log_level.unwrap_or(settings.log_level),
             queue: queue.unwrap_or(settings.queue),
-            config: told(node, settings, module).to_string().into(),
+            config: told(node, settings, files, module).to_string().into(),
         }
     });
     Config {

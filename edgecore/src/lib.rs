@@ -50,6 +50,7 @@ fn run(command: Command) -> ExitCode {
         Command::Convert { config, supervisor_config, forget_token } => {
             config::convert(&config, &supervisor_config, forget_token)
         }
+        Command::Edit { config, set } => print_text(config::edited(&config, &set)),
         Command::Effective { config } => {
             print_line(config::effective(&config).map(|it| it.to_string().into_bytes()))
         }
@@ -115,10 +116,17 @@ fn check_cloud(config: &Path) -> Result<(), String> {
     edgehub::check_cloud(config::section(config, Module::Edgehub)?)
 }
 
-/// Prints what was found, or says why there is nothing.
+/// Prints what was found as a line, or says why there is nothing.
 fn print_line(found: Result<Vec<u8>, String>) -> ExitCode {
-    let printed = found.and_then(|mut line| {
+    print_text(found.map(|mut line| {
         line.push(b'\n');
+        line
+    }))
+}
+
+/// Prints what was found, or says why there is nothing.
+fn print_text(found: Result<Vec<u8>, String>) -> ExitCode {
+    let printed = found.and_then(|line| {
         let printed = std::io::stdout().write_all(&line);
         printed.map_err(|error| format!("cannot print: {error}"))
     });

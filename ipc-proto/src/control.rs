@@ -56,7 +56,16 @@ pub enum Request {
         filter: Filter,
     },
     /// Read the configuration again and run the supervisor's program file anew, in this process.
+    /// It is the installed one, also while another is on trial: that ends the trial.
     Reload,
+    /// Run another program file in this process as a reload would, on trial: unless a reload comes
+    /// before the time is over, the installed one is run again and every module restarted.
+    Try {
+        /// The other program's file.
+        program: Box<str>,
+        /// For so many seconds.
+        seconds: u64,
+    },
 }
 
 /// What the supervisor answers.

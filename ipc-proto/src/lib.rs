@@ -10,6 +10,7 @@ pub mod answer;
 pub mod control;
 pub mod frame;
 pub mod id;
+pub mod image;
 pub mod json;
 pub mod lifeline;
 pub mod message;

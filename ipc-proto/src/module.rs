@@ -133,6 +133,14 @@ impl Module {
     pub const fn needs_root(self) -> bool {
         matches!(self, Self::Edged | Self::Edgemesh)
     }
+
+    /// Tells whether the module's work is on the agent's own files, which are the supervisor's
+    /// user's: taskmanager replaces program and configuration, and whoever may do that may do
+    /// anything in the end. It runs as that user, and has none of root's powers beyond.
+    #[must_use]
+    pub const fn owns_files(self) -> bool {
+        matches!(self, Self::Taskmanager)
+    }
 }
 
 impl fmt::Display for Module {

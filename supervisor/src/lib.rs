@@ -127,6 +127,7 @@ fn start(options: Options) -> Result<Reactor, Failure> {
         exits: Default::default(),
         started: now,
         reloads: 0,
+        trial: None,
     };
     let mut reactor = assemble(options, program, config, estate, host, &[]);
     reactor.input(Input::Start(enabled));
@@ -142,8 +143,16 @@ fn resume(options: Options) -> Result<Reactor, Failure> {
     let config = Config::parse(state.config.as_bytes()).map_err(|error| line(chain(&error)))?;
     let host = Host::look(&config)?;
     say::info(format_args!("edgecore {} goes on after a reload", env!("CARGO_PKG_VERSION")));
-    let mut reactor = assemble(options, program()?, config, estate, host, &state.not_in_force);
+    // A program on trial is followed by the installed one.
+    let program = match &estate.trial {
+        Some(trial) => trial.installed.clone(),
+        None => program()?,
+    };
+    let mut reactor = assemble(options, program, config, estate, host, &state.not_in_force);
     reactor.resume(&state.before, asked);
+    if state.back {
+        reactor.restart_all();
+    }
     Ok(reactor)
 }
 

@@ -30,6 +30,7 @@ use crate::limits::Powers;
 use crate::metrics::Metrics;
 use crate::notify::Notify;
 use crate::process::{self, Process};
+use crate::reload::Trial;
 use crate::signals::Signals;
 use crate::sockets::Sockets;
 use crate::{Options, evidence, logfile, say};
@@ -83,6 +84,8 @@ pub(crate) struct Estate {
     pub(crate) started: u64,
     /// Re-executions so far.
     pub(crate) reloads: u32,
+    /// Set while this image is on trial.
+    pub(crate) trial: Option<Trial>,
 }
 
 /// What the operator watches.
@@ -122,6 +125,7 @@ impl Reactor {
             self.input(Input::Tick);
             let now = clock::now();
             self.estate.control.expire(now);
+            self.end_trial(now);
             self.notify.turn(now);
             if self.estate.fleet.settled() {
                 self.notify.ready();
@@ -184,6 +188,7 @@ impl Reactor {
             self.estate.control.deadline(),
             self.estate.metrics.deadline(now),
             self.notify.deadline(),
+            self.estate.trial.as_ref().map(|trial| trial.until),
         ];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_sub(now))

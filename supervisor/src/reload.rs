@@ -11,7 +11,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ipc_proto::Module;
@@ -67,6 +67,22 @@ pub(crate) struct State {
     /// How often each module ended, by [`Module::index`].
     #[serde(default)]
     pub(crate) exits: [Exits; Module::COUNT],
+    /// Set where the new image is on trial.
+    #[serde(default)]
+    pub(crate) trial: Option<Trial>,
+    /// Whether the new image is to restart every module, because the old one was on trial and they
+    /// may be of it.
+    #[serde(default)]
+    pub(crate) back: bool,
+}
+
+/// A program that has to prove itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Trial {
+    /// The program that is installed, and runs again when the time is over.
+    pub(crate) installed: PathBuf,
+    /// When that is.
+    pub(crate) until: Millis,
 }
 
 /// A process that outlives the image that made it.
@@ -202,6 +218,8 @@ mod tests {
             asked: false,
             metrics: metrics::Open::default(),
             exits: Default::default(),
+            trial: Some(Trial { installed: "/bin/edgecore".into(), until: 7 }),
+            back: true,
         }
     }
 
@@ -210,7 +228,8 @@ mod tests {
         let (mut one, other) = UnixStream::pair().unwrap();
         let (_ours, theirs) = pack(&state(), &[other.as_fd()]).unwrap();
         let (state, mut descriptors) = unpack(theirs.as_fd()).unwrap();
-        assert_eq!((state.started, state.reloads), (1, 2));
+        assert_eq!((state.started, state.reloads, state.back), (1, 2, true));
+        assert_eq!(state.trial.map(|trial| trial.until), Some(7));
         assert_eq!(Config::parse(state.config.as_bytes()).unwrap(), state.before);
         let mut arrived = UnixStream::from(descriptors.next().unwrap());
         assert!(descriptors.next().is_none());

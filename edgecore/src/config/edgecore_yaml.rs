@@ -70,7 +70,7 @@ fn merge(place: &Place, base: &mut Value, over: Value, reader: &mut Reader<'_>) 
 
 /// Returns how a key is spelled in the defaults: KubeEdge's reader takes it in any letter case, the
 /// exact one before others.
-fn spelling(known: &Map<String, Value>, key: &str) -> Option<String> {
+pub(super) fn spelling(known: &Map<String, Value>, key: &str) -> Option<String> {
     if known.contains_key(key) {
         return Some(key.to_owned());
     }

@@ -20,7 +20,7 @@ const KEYS: &[Key] = &[
         "user",
         "`edgecore`, where it exists",
         "user name or id",
-        "who runs the modules that need no root",
+        "who runs the modules that need no root, but for taskmanager",
     ),
     ("beat.interval", "`3s`", "duration, 1 ms or more", "pause between two beats of a module"),
     (
@@ -76,7 +76,7 @@ const KEYS: &[Key] = &[
     ),
     (
         "modules.NAME.user",
-        "`user` above; root for edged and edgemesh",
+        "`user` above; root for edged, edgemesh and taskmanager",
         "user name or id",
         "who runs it",
     ),

@@ -27,7 +27,7 @@ pub(super) fn resolve(
     };
     Module::ALL.map(|module| match &settings.modules[module.index()].user {
         Some(user) => look_up(&format!("modules.{module}.user"), user, findings),
-        None if module.needs_root() => None,
+        None if module.needs_root() || module.owns_files() => None,
         None => common,
     })
 }

@@ -207,6 +207,7 @@ fn take(pods: &mut Pods, linked: &Notify, delivery: Delivery) {
             let (namespace, name) = (scope.as_str().to_owned(), name.clone());
             return pods.restart(&namespace, &name, delivery);
         }
+        (Operation::Pull, Resource::Task(_)) => return pods.get(delivery),
         (
             Operation::Insert | Operation::Update | Operation::Delete,
             Resource::Object { kind: Kind::ConfigMap | Kind::Secret, scope, .. },

@@ -6,6 +6,7 @@ mod evict;
 mod local;
 mod orphans;
 mod restart;
+mod wanted;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

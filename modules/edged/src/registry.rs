@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
+pub(crate) use ipc_proto::image::is_reference;
 use serde::Deserialize;
 
 use crate::cri::words::AuthConfig;
@@ -25,45 +26,6 @@ struct Login {
 /// The registry of images that name none, and its name in most credentials.
 const DOCKER: &str = "docker.io";
 const DOCKER_INDEX: &str = "index.docker.io";
-
-/// Tells whether a text can name an image: `[registry[:port]/]path[:tag][@digest]`.
-pub(crate) fn is_reference(image: &str) -> bool {
-    let (name, digest) = image.split_once('@').map_or((image, None), |(name, it)| (name, Some(it)));
-    let tag = name.rfind(':').filter(|at| !name[*at..].contains('/'));
-    let (name, tag) = tag.map_or((name, None), |at| (&name[..at], Some(&name[at + 1..])));
-    let is_digest = |text: &str| {
-        let hex = |it: &str| it.len() >= 32 && it.bytes().all(|byte| byte.is_ascii_hexdigit());
-        text.split_once(':').is_some_and(|(kind, sum)| !kind.is_empty() && hex(sum))
-    };
-    let is_tag = |text: &str| {
-        let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-        text.len() <= 128
-            && text.starts_with(word)
-            && text.chars().all(|letter| word(letter) || matches!(letter, '.' | '-'))
-    };
-    let is_part = |part: &str| {
-        let edge = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
-        let inner = |letter: char| edge(letter) || matches!(letter, '.' | '_' | '-');
-        part.starts_with(edge) && part.ends_with(edge) && part.chars().all(inner)
-    };
-    let path = match name.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
-            let host = |letter: char| {
-                letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | ':' | '[' | ']')
-            };
-            let begins = |letter: char| letter.is_ascii_alphanumeric() || letter == '[';
-            if !first.starts_with(begins) || !first.chars().all(host) {
-                return false;
-            }
-            rest
-        }
-        Some(_) | None => name,
-    };
-    path.len() <= 255
-        && path.split('/').all(is_part)
-        && tag.is_none_or(is_tag)
-        && digest.is_none_or(is_digest)
-}
 
 /// Returns the repository of an image with its registry, without tag and digest.
 fn repository(image: &str) -> String {

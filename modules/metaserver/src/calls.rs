@@ -217,7 +217,7 @@ async fn confirm(site: &Site) -> Result<Response<Body>, Refusal> {
         Ok(()) => Ok(body::json(json!({}).to_string())),
         Err(RequestError::Failed { answer, .. }) => {
             let why: String = answer.content.decode().unwrap_or_default();
-            Err(Refusal::not_implemented(&format!("the confirmation of an upgrade ({why})")))
+            Err(Refusal::bad_request(format!("the upgrade does not go on: {why}")))
         }
         Err(error) => Err(Refusal::unavailable(format!("the upgrade does not go on: {error}"))),
     }

@@ -106,6 +106,12 @@ impl Context {
         &self.start.node
     }
 
+    /// Returns the folder of the sockets, the supervisor's among them.
+    #[must_use]
+    pub fn runtime_dir(&self) -> &std::path::Path {
+        std::path::Path::new(&*self.start.runtime_dir)
+    }
+
     /// Returns the handle on the peers, for tasks of the module's own.
     #[must_use]
     pub fn peers(&self) -> Peers {

@@ -9,25 +9,81 @@ use ipc_proto::control::Response;
 use ipc_proto::{Module, ModuleSet};
 
 use super::{Estate, Reactor, Tap};
+use crate::child::Millis;
 use crate::config::Config;
 use crate::control::{Control, Id};
+use crate::fleet::Input;
 use crate::folder::Folder;
 use crate::lifeline::Lifeline;
 use crate::metrics::Metrics;
 use crate::process::Process;
-use crate::reload::{self, Inheritance, State, Survivor};
+use crate::reload::{self, Inheritance, State, Survivor, Trial};
 use crate::sockets::Sockets;
 use crate::{clock, converter, say};
+
+/// The pause before the end of a trial is tried again that could not be, in milliseconds.
+const RETRY: Millis = 30_000;
 
 impl Reactor {
     /// Reads the configuration anew with the installed program and executes it in this process.
     /// `asked` is the connection that waits for it. Returns only when it failed; nothing has changed
     /// then.
     pub(super) fn reload(&mut self, asked: Option<Id>) -> Result<Infallible, String> {
+        self.become_program(&self.program.clone(), asked, None, false)
+    }
+
+    /// As [`Reactor::reload`], with another program, which the installed one follows after so many
+    /// seconds.
+    pub(super) fn try_program(
+        &mut self,
+        program: &Path,
+        seconds: u64,
+        asked: Id,
+    ) -> Result<Infallible, String> {
+        if self.estate.trial.is_some() {
+            return Err("cannot try a program: another is on trial".to_owned());
+        }
+        if !program.is_absolute() {
+            let shown = program.display();
+            return Err(format!("cannot try '{shown}', expected the absolute path of a program"));
+        }
+        say::info(format_args!("asked to try {} for {seconds} s", program.display()));
+        let until = clock::now().saturating_add(seconds.saturating_mul(1000));
+        let trial = Trial { installed: self.program.clone(), until };
+        self.become_program(program, Some(asked), Some(trial), false)
+    }
+
+    /// Runs the installed program again when the time of the one on trial is over.
+    pub(super) fn end_trial(&mut self, now: Millis) {
+        if self.estate.trial.as_ref().is_none_or(|trial| now < trial.until) {
+            return;
+        }
+        say::warn(format_args!("the trial is over: {} runs again", self.program.display()));
+        let Err(reason) = self.become_program(&self.program.clone(), None, None, true);
+        say::error(format_args!("the trial goes on: {reason}"));
+        if let Some(trial) = &mut self.estate.trial {
+            trial.until = now.saturating_add(RETRY);
+        }
+    }
+
+    /// Orders every module that runs to start anew.
+    pub(crate) fn restart_all(&mut self) {
+        let living = Module::ALL.into_iter().filter(|module| self.process(*module).is_some());
+        let living: ModuleSet = living.collect();
+        self.input(Input::Restart(living));
+    }
+
+    fn become_program(
+        &mut self,
+        program: &Path,
+        asked: Option<Id>,
+        trial: Option<Trial>,
+        back: bool,
+    ) -> Result<Infallible, String> {
         self.refuse_when_stopping("reload")?;
         self.notify.reloading();
-        let converted = converter::run(&self.program, &self.options, converter::Purpose::Reload)
-            .map_err(|error| format!("cannot run {}: {error}", self.program.display()))?;
+        let converted = converter::run(program, &self.options, converter::Purpose::Reload)
+            .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
         let Some(config) = converted.config else {
             return Err(format!("the configuration has errors: {}", converted.errors.join("; ")));
         };
@@ -36,10 +92,9 @@ impl Reactor {
         }
         let config = String::from_utf8(config).map_err(|error| error.to_string())?;
         self.estate.metrics.close();
-        let state = self.state_for_next(config, asked);
-        let error =
-            reload::hand_over(&self.program, &self.options, &state, &self.descriptors(asked));
-        Err(format!("cannot execute {}: {error}", self.program.display()))
+        let state = State { trial, back, ..self.state_for_next(config, asked) };
+        let error = reload::hand_over(program, &self.options, &state, &self.descriptors(asked));
+        Err(format!("cannot execute {}: {error}", program.display()))
     }
 
     fn state_for_next(&self, config: String, asked: Option<Id>) -> State {
@@ -68,6 +123,8 @@ impl Reactor {
             asked: asked.is_some(),
             metrics: self.estate.metrics.open(),
             exits: self.estate.exits,
+            trial: None,
+            back: false,
         }
     }
 
@@ -191,6 +248,7 @@ pub(crate) fn adopt(
         exits: state.exits,
         started: state.started,
         reloads: state.reloads,
+        trial: state.trial.clone(),
     };
     Ok((state, estate, asked))
 }

@@ -1,6 +1,7 @@
 //! What the operator asks for.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use ipc_proto::control::{Request, Response};
 use ipc_proto::lifeline::{Fault, ToModule};
@@ -17,6 +18,7 @@ impl Reactor {
     /// Does what is asked for and answers.
     pub(super) fn request(&mut self, id: Id, request: Request, attached: Option<OwnedFd>) {
         let watches = matches!(request, Request::Tap { .. });
+        let reloads = matches!(request, Request::Reload | Request::Try { .. });
         let done = match request {
             Request::Status => Ok(Response::Status(Box::new(self.status()))),
             Request::Start { modules } => self.order(&modules, "start", Input::Start),
@@ -24,14 +26,14 @@ impl Reactor {
             Request::Restart { modules } => self.order(&modules, "restart", Input::Restart),
             Request::Fault { module, fault } => self.fault(module, fault),
             Request::Tap { filter } => self.open_tap(id, filter, attached),
-            Request::Reload => match self.reload(Some(id)) {
-                Ok(never) => match never {},
-                Err(reason) => {
-                    say::error(format_args!("not reloaded: {reason}"));
-                    Err(reason)
-                }
-            },
+            Request::Reload => self.reload(Some(id)).map(|never| match never {}),
+            Request::Try { program, seconds } => {
+                self.try_program(Path::new(&*program), seconds, id).map(|never| match never {})
+            }
         };
+        if let (true, Err(reason)) = (reloads, &done) {
+            say::error(format_args!("not reloaded: {reason}"));
+        }
         let stays = watches && done.is_ok();
         let response = done.unwrap_or_else(|reason| Response::Failed { reason });
         self.estate.control.answer(clock::now(), id, &response, stays);

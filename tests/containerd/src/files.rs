@@ -11,8 +11,10 @@ use crate::host::{PLUGINS, output, program};
 use crate::{IMAGE, PAUSE};
 
 /// The names under which busybox is in the image.
-const NAMES: [&str; 12] =
-    ["sh", "sleep", "cat", "true", "false", "echo", "env", "httpd", "ls", "nc", "touch", "wget"];
+const NAMES: [&str; 13] = [
+    "sh", "sleep", "cat", "true", "false", "echo", "env", "httpd", "ls", "nc", "touch", "wget",
+    "cp",
+];
 
 pub(crate) fn socket(folder: &Path) -> PathBuf {
     folder.join("c.sock")

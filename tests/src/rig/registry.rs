@@ -13,7 +13,7 @@ use std::{fs, thread};
 
 use anyhow::{Context, Result};
 use data_encoding::BASE64;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Who may have what is closed.
 pub const LOGIN: &str = "ann:hush";
@@ -24,10 +24,43 @@ const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 #[derive(Debug)]
 pub struct Registry {
     address: SocketAddr,
+    tags: BTreeMap<String, String>,
 }
 
-/// What is served, by digest.
-type Blobs = BTreeMap<String, Vec<u8>>;
+/// What is served.
+#[derive(Debug, Default)]
+struct Shelf {
+    /// By digest.
+    blobs: BTreeMap<String, Vec<u8>>,
+    /// The digests of manifests, by tag.
+    tags: BTreeMap<String, String>,
+}
+
+impl Shelf {
+    fn put(&mut self, bytes: Vec<u8>) -> Result<(String, usize)> {
+        let (digest, size) = (digest(&bytes)?, bytes.len());
+        self.blobs.insert(digest.clone(), bytes);
+        Ok((digest, size))
+    }
+
+    /// Puts an image of these layers on the shelf.
+    fn image(&mut self, tag: &str, config: Vec<u8>, layers: &[(String, usize)]) -> Result<()> {
+        let config = self.put(config)?;
+        let layer = |(digest, size): &(String, usize)| {
+            let kind = "application/vnd.docker.image.rootfs.diff.tar";
+            json!({"mediaType": kind, "digest": digest, "size": size})
+        };
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST,
+            "config": {"mediaType": "application/vnd.docker.container.image.v1+json",
+                "digest": config.0, "size": config.1},
+            "layers": layers.iter().map(layer).collect::<Vec<_>>(),
+        });
+        let (manifest, _) = self.put(manifest.to_string().into_bytes())?;
+        self.tags.insert(tag.to_owned(), manifest);
+        Ok(())
+    }
+}
 
 impl Registry {
     /// Starts a registry with the image whose parts lie in the folder of a private containerd.
@@ -35,26 +68,30 @@ impl Registry {
     /// # Errors
     /// When the parts cannot be read, or the loopback has no port left.
     pub fn start(containerd: &Path) -> Result<Self> {
-        let mut blobs = Blobs::new();
-        let mut part = |bytes: Vec<u8>| -> Result<(String, usize)> {
-            let (digest, size) = (digest(&bytes)?, bytes.len());
-            blobs.insert(digest.clone(), bytes);
-            Ok((digest, size))
-        };
+        Self::start_with(containerd, &[])
+    }
+
+    /// As [`Registry::start`], with further tags, whose images have a program more: where KubeEdge
+    /// has its own, at `/usr/local/bin/edgecore`.
+    ///
+    /// # Errors
+    /// As there, and when a program cannot be packed.
+    pub fn start_with(containerd: &Path, programs: &[(&str, &Path)]) -> Result<Self> {
         let parts = containerd.join("image");
-        let config = part(fs::read(parts.join("config.json"))?)?;
-        let layer = part(fs::read(parts.join("layer.tar"))?)?;
-        let manifest = json!({
-            "schemaVersion": 2, "mediaType": MANIFEST,
-            "config": {"mediaType": "application/vnd.docker.container.image.v1+json",
-                "digest": config.0, "size": config.1},
-            "layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar",
-                "digest": layer.0, "size": layer.1}],
-        });
-        let (manifest, _) = part(manifest.to_string().into_bytes())?;
+        let mut shelf = Shelf::default();
+        let base = shelf.put(fs::read(parts.join("layer.tar"))?)?;
+        let config = fs::read(parts.join("config.json"))?;
+        shelf.image("1", config.clone(), std::slice::from_ref(&base))?;
+        for (tag, program) in programs {
+            let layer = shelf.put(packed(program)?)?;
+            let mut config: Value = serde_json::from_slice(&config)?;
+            config["rootfs"]["diff_ids"] = json!([base.0, layer.0]);
+            shelf.image(tag, config.to_string().into_bytes(), &[base.clone(), layer])?;
+        }
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let shelf = Arc::new((blobs, manifest));
+        let tags = shelf.tags.clone();
+        let shelf = Arc::new(shelf);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shelf = Arc::clone(&shelf);
@@ -62,7 +99,7 @@ impl Registry {
                 thread::spawn(move || serve(&stream, &shelf).ok());
             }
         });
-        Ok(Self { address })
+        Ok(Self { address, tags })
     }
 
     /// Returns its name, as the first part of an image's.
@@ -70,6 +107,27 @@ impl Registry {
     pub fn name(&self) -> String {
         self.address.to_string()
     }
+
+    /// Returns the digest of the image with this tag.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn digest(&self, tag: &str) -> &str {
+        &self.tags[tag]
+    }
+}
+
+/// Packs a program as a layer of an image.
+fn packed(program: &Path) -> Result<Vec<u8>> {
+    let root = tempfile::tempdir()?;
+    let folder = root.path().join("usr/local/bin");
+    fs::create_dir_all(&folder)?;
+    fs::copy(program, folder.join("edgecore"))?;
+    let packed =
+        Command::new("tar").arg("-C").arg(root.path()).args(["-cf", "-", "usr"]).output()?;
+    anyhow::ensure!(packed.status.success(), "tar: {}", String::from_utf8_lossy(&packed.stderr));
+    Ok(packed.stdout)
 }
 
 fn digest(bytes: &[u8]) -> Result<String> {
@@ -81,7 +139,7 @@ fn digest(bytes: &[u8]) -> Result<String> {
 }
 
 /// Answers the requests of a connection until it ends.
-fn serve(stream: &TcpStream, (blobs, manifest): &(Blobs, String)) -> Result<()> {
+fn serve(stream: &TcpStream, shelf: &Shelf) -> Result<()> {
     let mut lines = BufReader::new(stream).lines();
     while let Some(request) = lines.next().transpose()? {
         let mut login = String::new();
@@ -97,17 +155,18 @@ fn serve(stream: &TcpStream, (blobs, manifest): &(Blobs, String)) -> Result<()> 
         let known = login == format!("Basic {}", BASE64.encode(LOGIN.as_bytes()));
         let last = path.rsplit('/').next().unwrap_or_default();
         let wanted = if path.contains("/manifests/") && !last.contains(':') {
-            (last == "1").then_some(manifest.as_str())
+            shelf.tags.get(last).map(String::as_str)
         } else {
             Some(last)
         };
-        let found = wanted.and_then(|digest| Some((digest, blobs.get(digest)?)));
+        let found = wanted.and_then(|digest| Some((digest, shelf.blobs.get(digest)?)));
         let (status, more, body) = match found {
             _ if path.starts_with("/v2/closed/") && !known => {
                 ("401 Unauthorized", "WWW-Authenticate: Basic realm=\"test\"\r\n".to_owned(), None)
             }
             Some((digest, blob)) => {
-                let kind = if digest == manifest { MANIFEST } else { "application/octet-stream" };
+                let is_manifest = shelf.tags.values().any(|it| it == digest);
+                let kind = if is_manifest { MANIFEST } else { "application/octet-stream" };
                 let more = format!("Content-Type: {kind}\r\nDocker-Content-Digest: {digest}\r\n");
                 ("200 OK", more, Some(blob))
             }
