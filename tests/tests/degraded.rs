@@ -38,7 +38,8 @@ fn stop(place: &Place, module: Module) -> Result<()> {
 /// Brings it back.
 fn start(place: &Place, module: Module) -> Result<()> {
     place.rig.demand(&Request::Start { modules: vec![module] })?;
-    place.rig.wait_until_whole().map(drop)
+    place.rig.wait_until_whole()?;
+    place.wait_until_open()
 }
 
 /// Waits until a server on the node says that it is well.

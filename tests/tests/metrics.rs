@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use edgecore_tests::rig::bus::{Mode, Place};
 use edgecore_tests::rig::mosquitto::free_port;
 use edgecore_tests::rig::scrape::{self, Scrape, names_in};
-use edgecore_tests::rig::{Rig, SOON, Setup, process, wait_for, wait_until};
+use edgecore_tests::rig::{self, Rig, SOON, Setup, process, wait_for, wait_until};
 use ipc_proto::Module;
 use ipc_proto::control::{METRICS_SOCKET_NAME, Request};
 use rustix::process::Signal;
@@ -57,11 +57,11 @@ fn every_module_is_told_of_also_when_it_is_dead_or_frozen() -> Result<()> {
     rig.signal(Module::Edged, Signal::KILL)?;
     rig.wait_until_back(Module::Edged, old)?;
     rig.demand(&Request::Stop { modules: vec![Module::Eventbus] })?;
-    rig.wait_until_whole()?;
-    for pid in process::children(rig.supervisor_pid()) {
-        if Some(pid) != exporter(&rig) {
-            process::signal(pid, Signal::STOP)?;
-        }
+    let status = rig.wait("eventbus is away", |status| {
+        rig::of(status, Module::Eventbus).is_ok_and(|module| module.pid.is_none())
+    })?;
+    for pid in status.modules.iter().filter_map(|module| module.pid) {
+        process::signal(pid, Signal::STOP)?;
     }
     let told = |scrape: &Scrape| in_state(scrape, Module::Eventbus, "stopped").unwrap_or(false);
     let scrape = wait_for("what is new is told", SOON, || rig.scrape().ok().filter(told))?;
