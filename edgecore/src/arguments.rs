@@ -77,8 +77,23 @@ pub(crate) enum Command {
     Trace { config: PathBuf, asked: edgemesh::Asked },
     /// Serve metrics at the doors that this process was given, or print them.
     Metrics { runtime_dir: PathBuf },
+    /// Look at a node that another agent may run, for `edgectl takeover` and `edgectl bundle`.
+    Survey { what: Survey, config: PathBuf },
     /// Print this and end.
     Print(String),
+}
+
+/// What of a node is looked at.
+#[derive(Debug)]
+pub(crate) enum Survey {
+    /// The containers that run.
+    Containers,
+    /// The pods of the database that this agent could not run.
+    Pods,
+    /// The tables of the database.
+    Tables,
+    /// The database, copied to a file.
+    Copy(PathBuf),
 }
 
 /// A command line that makes no sense; the text says why.
@@ -102,6 +117,9 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
     if words.next_if(|word| word == "metrics").is_some() {
         let runtime_dir = words.next().map_or_else(|| RUNTIME_DIR.into(), PathBuf::from);
         return Ok((Command::Metrics { runtime_dir }, remarks));
+    }
+    if words.next_if(|word| word == "survey").is_some() {
+        return Ok((of_survey(&words.collect::<Vec<_>>())?, remarks));
     }
     let convert = words.next_if(|word| word == "config").is_some();
     let devices = words.next_if(|word| !convert && word == "devices").is_some();
@@ -173,6 +191,19 @@ fn of_mesh(words: &[OsString]) -> Result<Command, UsageError> {
         }
         Some(_) | None => Err(UsageError("'mesh' is edgectl's own".to_owned())),
     }
+}
+
+/// Reads what edgectl wants to know of a node.
+fn of_survey(words: &[OsString]) -> Result<Command, UsageError> {
+    let texts: Vec<_> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    let what = match texts[..] {
+        ["containers", "--config", _] => Survey::Containers,
+        ["pods", "--config", _] => Survey::Pods,
+        ["tables", "--config", _] => Survey::Tables,
+        ["copy", "--config", _, _] => Survey::Copy(PathBuf::from(&words[3])),
+        _ => return Err(UsageError("'survey' is edgectl's own".to_owned())),
+    };
+    Ok(Command::Survey { what, config: PathBuf::from(&words[2]) })
 }
 
 /// Modules and their supervisor do not work in the folder that the command was given in.

@@ -5,6 +5,7 @@
 mod arguments;
 mod config;
 mod metrics;
+mod survey;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -76,6 +77,7 @@ fn run(command: Command) -> ExitCode {
             Ok(printed) if printed.is_empty() => ExitCode::SUCCESS,
             printed => print_line(printed),
         },
+        Command::Survey { what, config } => print_line(survey::of(what, &config)),
         Command::Print(text) => match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,

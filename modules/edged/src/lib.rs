@@ -30,6 +30,7 @@ mod runtime;
 mod statics;
 mod status;
 mod store;
+pub mod survey;
 mod volumes;
 mod worker;
 
@@ -70,6 +71,7 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let runtime = Runtime::new(config.socket.clone());
     let store = Store::new(context.peers());
     let (facts_sender, facts) = watch::channel(NodeFacts::default());
+    let mut known = facts.clone();
     let (states_sender, mut states) = watch::channel(State::default());
     let (listings_sender, mut listings) = mpsc::channel(1);
     let (running_sender, running) = watch::channel(runtime::Running::default());
@@ -113,16 +115,14 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             Some(eviction) = evictions.recv() => pods.evict(eviction),
             Ok(()) = states.changed() => {}
             Ok(()) = services.changed() => {}
+            Ok(()) = known.changed() => {}
             // Who asked may be gone.
             Some(ask) = asks.recv() => drop(ask.send(pods.all())),
         }
         let service = services.borrow_and_update().clone();
-        let report = Report::new(&states.borrow_and_update(), &pods, service);
-        if pods.said.as_ref() != Some(&report) {
-            context.report(&report)?;
-            wanted_sender.send_replace(pods.count());
-            pods.said = Some(report);
-        }
+        let taken = known.borrow_and_update().acknowledged;
+        let report = Report::new(&states.borrow_and_update(), &pods, service, taken);
+        say(report, &mut context, &mut pods, &wanted_sender)?;
     }
 }
 
@@ -155,6 +155,21 @@ fn defend(
     tokio::spawn(cgroup::levels::run(Arc::clone(host), node.to_owned(), asks.clone()));
     tokio::spawn(rotate::run(Arc::clone(host)));
     evictions
+}
+
+/// Says what is news; how many pods there are goes to who lists them, too.
+fn say(
+    report: Report,
+    context: &mut Context,
+    pods: &mut Pods,
+    wanted: &watch::Sender<usize>,
+) -> anyhow::Result<()> {
+    if pods.said.as_ref() != Some(&report) {
+        context.report(&report)?;
+        wanted.send_replace(pods.count());
+        pods.said = Some(report);
+    }
+    Ok(())
 }
 
 /// Sees to it that pods find the node's own API, where they are told of it.
@@ -227,6 +242,8 @@ pub(crate) struct Report {
     runtime: RuntimeReport,
     pods: usize,
     api: api::Service,
+    /// Whether the cloud took the node's state and its lease, as far as it was last told.
+    acknowledged: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -239,7 +256,7 @@ struct RuntimeReport {
 }
 
 impl Report {
-    fn new(state: &State, pods: &Pods, api: api::Service) -> Self {
+    fn new(state: &State, pods: &Pods, api: api::Service, acknowledged: bool) -> Self {
         let word = match (state.looked, state.trouble.is_empty()) {
             (false, _) => "unknown",
             (true, true) => "ready",
@@ -251,6 +268,7 @@ impl Report {
             runtime: RuntimeReport { state: word, name, version, reason },
             pods: pods.count(),
             api,
+            acknowledged,
         }
     }
 }

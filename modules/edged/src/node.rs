@@ -157,6 +157,9 @@ impl Node {
                 self.renew_or_doubt().await;
                 renewal = Instant::now() + PERIOD;
             }
+            let heard = self.is_acknowledged();
+            self.known
+                .send_if_modified(|it| std::mem::replace(&mut it.acknowledged, heard) != heard);
             if self.host.config.register && self.uid.is_none() {
                 renewal = Instant::now() + ANEW;
                 continue;
@@ -176,6 +179,11 @@ impl Node {
         }
     }
 
+    /// Tells whether the cloud took the node's state and its lease.
+    const fn is_acknowledged(&self) -> bool {
+        self.leased && !self.doubted && self.told.is_some()
+    }
+
     /// Looks at the host, and lets the pods know.
     fn learn(&mut self) {
         self.facts.look_again(&self.host.config);
@@ -191,6 +199,7 @@ impl Node {
             terms: Arc::clone(&self.terms),
             recursive: Arc::clone(&self.sources.runtime.borrow().recursive),
             runtime: if runtime.is_empty() { self.known.borrow().runtime.clone() } else { runtime },
+            acknowledged: self.is_acknowledged(),
         };
         self.known.send_if_modified(|facts| std::mem::replace(facts, known.clone()) != known);
     }

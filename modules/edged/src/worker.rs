@@ -71,6 +71,8 @@ pub(crate) struct NodeFacts {
     pub(crate) runtime: String,
     /// The handlers of the runtime that can keep from writing what is mounted below a volume.
     pub(crate) recursive: Arc<BTreeSet<String>>,
+    /// Whether the cloud took the node's state and its lease, as far as it was last told.
+    pub(crate) acknowledged: bool,
 }
 
 /// What a worker is told.

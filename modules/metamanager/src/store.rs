@@ -95,6 +95,31 @@ pub fn read_services(path: &Path) -> Result<[Bytes; 4], Trouble> {
     Ok([of("service")?, of("endpointslice")?, of("endpoints")?, of("destinationrule")?])
 }
 
+/// Reads the pods of a database as [`read_devices`] does, as one JSON array.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_pods(path: &Path) -> Result<[Bytes; 1], Trouble> {
+    Ok([array(&Database::open_to_read(path)?, &Question::Kind("pod".into()))?])
+}
+
+/// Returns the tables of a database, whoever made it: how each was made, and its number of rows.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_tables(path: &Path) -> Result<Vec<(String, u64)>, Trouble> {
+    Database::open_to_read(path)?.tables()
+}
+
+/// Copies a database, which another process may be writing, to a file that stands alone and is on
+/// the disk then. The copy is checked page by page.
+///
+/// # Errors
+/// When one of the files cannot be used, or the database is damaged.
+pub fn copy(path: &Path, to: &Path) -> Result<(), Trouble> {
+    snapshot::copy(path, to)
+}
+
 fn array(database: &Database, question: &Question) -> Result<Bytes, Trouble> {
     match database.answer(question)? {
         Answer::Array(array) => Ok(array),

@@ -293,6 +293,8 @@ pub struct PodSandboxStatus {
     pub created_at: i64,
     #[prost(message, optional, tag = "5")]
     pub network: Option<PodSandboxNetworkStatus>,
+    #[prost(btree_map = "string, string", tag = "8")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Its addresses.

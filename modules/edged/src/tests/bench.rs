@@ -96,6 +96,7 @@ fn facts() -> NodeFacts {
         terms: Arc::default(),
         runtime: "containerd".to_owned(),
         recursive: Arc::default(),
+        acknowledged: false,
     }
 }
 

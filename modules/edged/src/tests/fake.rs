@@ -440,6 +440,7 @@ impl World {
             state: i32::from(!ready),
             created_at: *at,
             network: Some(network),
+            ..w::PodSandboxStatus::default()
         };
         one(&w::PodSandboxStatusResponse { status: Some(status) })
     }

@@ -108,6 +108,22 @@ impl Database {
         Ok(Size { rows: count(rows), outbox: count(self.outbox.parcels()) })
     }
 
+    /// Returns how each table was made, and how many rows it has.
+    pub(super) fn tables(&self) -> Result<Vec<(String, u64)>, Trouble> {
+        let sql = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND sql IS NOT NULL \
+                   ORDER BY name";
+        let mut statement = self.connection.prepare(sql)?;
+        let tables = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let tables = tables.collect::<Result<Vec<(String, String)>, _>>()?;
+        let count = |(name, sql): (String, String)| {
+            let name = name.replace('"', "\"\"");
+            let count = format!("SELECT COUNT(*) FROM \"{name}\"");
+            let rows: i64 = self.connection.query_row(&count, [], |row| row.get(0))?;
+            Ok((sql, u64::try_from(rows).unwrap_or_default()))
+        };
+        tables.into_iter().map(count).collect()
+    }
+
     pub(super) fn begin(&self) -> Result<(), Trouble> {
         Ok(self.connection.execute_batch("BEGIN IMMEDIATE")?)
     }

@@ -24,13 +24,24 @@ const RESTORED: &str = ".restored";
 /// What went wrong; the last copy then still stands.
 pub(super) fn take(path: &Path) -> Result<(), Trouble> {
     let unready = files::beside(path, ".snapshot.new");
-    remove_if_there(&unready)?;
-    files::create(&unready)?;
+    copy(path, &unready)?;
+    fs::rename(&unready, files::snapshot(path))?;
+    files::sync_folder(path)?;
+    Ok(())
+}
+
+/// Copies the database to a file that stands alone, over what is there, and checks the copy.
+///
+/// # Errors
+/// What went wrong.
+pub(super) fn copy(path: &Path, to: &Path) -> Result<(), Trouble> {
+    remove_if_there(to)?;
+    files::create(to)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let source = Connection::open_with_flags(path, flags)?;
     source.busy_timeout(Duration::from_secs(2))?;
     source.execute_batch("PRAGMA cache_size = -256")?;
-    let mut copy = Connection::open(&unready)?;
+    let mut copy = Connection::open(to)?;
     let copied = Backup::new(&source, &mut copy)?.step(-1)?;
     if copied != StepResult::Done {
         return Err(Trouble::Locked);
@@ -39,10 +50,7 @@ pub(super) fn take(path: &Path) -> Result<(), Trouble> {
     copy.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA cache_size = -256;")?;
     check(&copy)?;
     copy.close().map_err(|(_, error)| error)?;
-    File::open(&unready)?.sync_all()?;
-    fs::rename(&unready, files::snapshot(path))?;
-    files::sync_folder(path)?;
-    Ok(())
+    Ok(File::open(to)?.sync_all()?)
 }
 
 /// Returns how old the snapshot is: nothing when there is none, or when the clock says that it
