@@ -142,6 +142,7 @@ fn the_repository_knows_no_machine_and_no_ticket() {
 #[test]
 fn the_repository_tests_what_its_documents_claim() {
     refuse(&documents::claims(&files()));
+    refuse(&documents::conformance(&files()));
 }
 
 #[test]

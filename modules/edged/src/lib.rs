@@ -10,6 +10,7 @@ pub mod bare;
 mod cgroup;
 mod config;
 pub mod cri;
+mod csi;
 mod devices;
 mod duration;
 mod env;
@@ -46,6 +47,7 @@ use tracing::{debug, warn};
 
 use config::Sections;
 use cri::Runtime;
+use csi::Csi;
 use devices::Devices;
 use node::{Node, Sources};
 use notes::Notes;
@@ -78,16 +80,16 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let (notes, noted) = mpsc::channel(notes::WAITING);
     let (node, report) = (context.node().to_owned(), config.report_event);
     tokio::spawn(events::write(node, store.clone(), report, noted));
-    let notes = Notes::new(notes);
-    let tally = probes::Tally::default();
+    let (notes, tally) = (Notes::new(notes), probes::Tally::default());
     offer_address(&config);
     let (pressures_sender, pressures) = watch::channel(pressure::Pressures::new());
     let (told, own, devices) = (pressures.clone(), runtime.clone(), Devices::begin(&config.root));
-    let host = Host { runtime: own, store, config, facts, notes, tally, devices, pressures: told };
-    let host = Arc::new(host);
+    let csi = Csi::begin(&config.root, context.node(), store.clone());
+    let host =
+        Host { runtime: own, store, config, facts, notes, tally, devices, csi, pressures: told };
+    let (host, linked) = (Arc::new(host), Arc::new(Notify::new()));
     let (asks_sender, mut asks) = mpsc::channel::<api::Ask>(ASKS);
     let mut evictions = defend(&host, context.node(), &asks_sender, pressures_sender);
-    let linked = Arc::new(Notify::new());
     let (looks, fleet, devices) = (states.clone(), context.fleet(), host.devices.amounts());
     let sources =
         Sources { runtime: looks, fleet, pressures, linked: Arc::clone(&linked), devices };

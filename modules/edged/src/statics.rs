@@ -1,7 +1,7 @@
 //! Static pods: those that the node's operator puts into a folder, as kubelet takes them. They run
 //! without a cloud and without a store; the cloud is shown a copy of each (its *mirror*).
 
-mod watch;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! A pod's volumes: what they need, what files they hold ([`payload`]), and how they are put on the
 //! disk ([`tree`]), in kubelet's folders.
 
-mod claim;
+pub(crate) mod claim;
 pub(crate) mod payload;
 pub(crate) mod sub_path;
 pub(crate) mod tree;
@@ -13,6 +13,7 @@ use ipc_proto::{Content, Kind};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::csi::{Csi, Order};
 use crate::env::{self, Facts, Found};
 use crate::pod::names;
 use crate::pod::spec::{Pod, Projection, Volume};
@@ -149,7 +150,7 @@ async fn tokens(store: &Store, pod: &Pod) -> Result<Tokens, String> {
 /// # Errors
 /// What is wrong with which volume, as kubelet says it.
 pub(crate) async fn prepare(
-    store: &Store,
+    (store, csi): (&Store, &Csi),
     root: &Path,
     pod: &Pod,
     facts: &Facts,
@@ -163,7 +164,12 @@ pub(crate) async fn prepare(
                 return Err("its name is no name of a folder".to_owned());
             }
             if let Some(claim) = &volume.persistent_volume_claim {
-                return claim::folder(store, pod, claim).await;
+                return claim::folder((store, csi), pod, claim).await;
+            }
+            if let Some(source) = &volume.csi {
+                let order =
+                    Order { name: volume.name.clone(), source: source.clone(), ..Order::default() };
+                return csi.set_up(store, pod, order).await;
             }
             let files = payload::files(pod, volume, facts, &found, &tokens)?;
             place(root, pod, volume, files, facts.memory)

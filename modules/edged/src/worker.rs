@@ -23,6 +23,7 @@ use tracing::{debug, info};
 
 use crate::config::Config;
 use crate::cri::Runtime;
+use crate::csi::Csi;
 use crate::devices::Devices;
 use crate::env::Facts;
 use crate::notes::{About, Notes};
@@ -50,6 +51,7 @@ pub(crate) struct Host {
     pub(crate) devices: Devices,
     /// What the node is short of.
     pub(crate) pressures: watch::Receiver<Pressures>,
+    pub(crate) csi: Csi,
 }
 
 /// What the node knows about itself.

@@ -84,22 +84,38 @@ fn table(path: &str, heading: &str, files: &[File]) -> Complaints {
 }
 
 fn claim(path: &str, row: &str, files: &[File]) -> Complaints {
+    let tests = named(row);
+    if tests.is_empty() {
+        return vec![format!("{path}: no 'file.rs::function' at the end of: {row}")];
+    }
+    missing(path, tests, files)
+}
+
+/// Where Kubernetes' specs are listed.
+const CONFORMANCE: &str = "docs/conformance.md";
+
+/// The tests that the list of Kubernetes' specs names exist.
+pub fn conformance(files: &[File]) -> Complaints {
+    let text = files.iter().find(|file| file.path == CONFORMANCE).map_or("", |file| &file.text);
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    missing(CONFORMANCE, rows.flat_map(named).collect(), files)
+}
+
+/// Returns the tests that the last column of a row names, by file and function.
+fn named(row: &str) -> Vec<(String, String)> {
     let last = row.trim_end().trim_end_matches('|').rsplit('|').next().unwrap_or_default();
     let named = |word: &str| {
         let (file, function) = word.trim_matches('`').split_once("::")?;
         file.ends_with(".rs").then(|| (file.to_owned(), function.to_owned()))
     };
-    let tests: Vec<_> = last
-        .split(|letter: char| letter.is_whitespace() || letter == ',')
-        .filter_map(named)
-        .collect();
-    if tests.is_empty() {
-        return vec![format!("{path}: no 'file.rs::function' at the end of: {row}")];
-    }
+    last.split(|letter: char| letter.is_whitespace() || letter == ',').filter_map(named).collect()
+}
+
+fn missing(document: &str, tests: Vec<(String, String)>, files: &[File]) -> Complaints {
     tests
         .into_iter()
         .filter(|(name, function)| !exists(files, name, function))
-        .map(|(name, function)| format!("{path}: there is no test {name}::{function}"))
+        .map(|(name, function)| format!("{document}: there is no test {name}::{function}"))
         .collect()
 }
 

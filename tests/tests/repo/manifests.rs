@@ -47,8 +47,9 @@ const FEW: [(&str, usize); 11] = [
     ("modules/runtime", 15),
     // TLS, HTTP, websocket and certificates are crates of their own
     ("modules/edgehub", 20),
-    // gRPC to the runtime, HTTP and TLS for probes, YAML for static pods, gzip for old logs
-    ("modules/edged", 19),
+    // gRPC to the runtime, HTTP and TLS for probes, YAML for static pods, gzip for old logs, the
+    // hashes in the names of storage drivers' folders
+    ("modules/edged", 20),
     // TLS, HTTP to the node and the handshake of the tunnel
     ("modules/edgestream", 13),
     // gRPC with mappers in both directions; devices are packed while they rest

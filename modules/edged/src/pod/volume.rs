@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::spec::{FieldRef, ResourceFieldRef};
+use crate::csi::Source;
 use crate::quantity::Quantity;
 
 /// A volume. Its source is one of the known fields, or a type that `other` names.
@@ -22,6 +23,7 @@ pub(crate) struct Volume {
     pub(crate) downward_api: Option<DownwardApi>,
     pub(crate) persistent_volume_claim: Option<Claim>,
     pub(crate) image: Option<VolumeImage>,
+    pub(crate) csi: Option<Source>,
     #[serde(flatten)]
     pub(crate) other: BTreeMap<String, IgnoredAny>,
 }

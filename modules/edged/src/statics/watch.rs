@@ -56,7 +56,7 @@ pub(crate) async fn watch(
 }
 
 /// Begins to hear of changes in a folder, or of those beside a file.
-fn listen(path: &Path) -> std::io::Result<Receiver> {
+pub(crate) fn listen(path: &Path) -> std::io::Result<Receiver> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
     let ears = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
     let changes = WatchFlags::CLOSE_WRITE
@@ -71,7 +71,7 @@ fn listen(path: &Path) -> std::io::Result<Receiver> {
 }
 
 /// Waits until something was heard; what it was, the folder tells.
-async fn hear(ears: Option<&mut Receiver>) -> std::io::Result<()> {
+pub(crate) async fn hear(ears: Option<&mut Receiver>) -> std::io::Result<()> {
     let Some(ears) = ears else { return std::future::pending().await };
     let mut buffer = [0; 4096];
     match ears.read(&mut buffer).await? {

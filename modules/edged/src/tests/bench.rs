@@ -17,6 +17,7 @@ use super::containerd::{Containerd, IMAGE, SOON};
 use crate::api::Ask;
 use crate::config::{Config, Sections};
 use crate::cri::Runtime;
+use crate::csi::Csi;
 use crate::devices::Devices;
 use crate::notes::{Note, Notes};
 use crate::pods::Pods;
@@ -126,6 +127,12 @@ async fn serve(
                 told.send(Told::Status(name, patch)).await.unwrap();
                 delivery.settle();
             }
+            (Operation::Update, Kind::Node) => {
+                told.send(Told::Made(name, delivery.message.content.decode().unwrap()))
+                    .await
+                    .unwrap();
+                delivery.settle();
+            }
             (Operation::Delete, Kind::Pod) => {
                 told.send(Told::Deleted(name)).await.unwrap();
                 delivery.settle();
@@ -173,9 +180,11 @@ impl Bench {
         let notes = Notes::new(notes);
         let tally = Tally::default();
         let (pressures, pressures_told) = watch::channel(Pressures::new());
+        let handle = Store::new(peers);
         let host = Host {
             runtime: runtime.clone(),
-            store: Store::new(peers),
+            csi: Csi::begin(&folder.join("kubelet"), "n", handle.clone()),
+            store: handle,
             config,
             facts,
             notes,
@@ -282,7 +291,7 @@ impl Bench {
 
     /// Begins to know devices anew, from what is on the disk; for an engine that begins anew then.
     pub(super) fn restart_devices(&mut self) {
-        let Host { runtime, store, config, facts, notes, tally, .. } = &*self.host;
+        let Host { runtime, store, config, facts, notes, tally, csi, .. } = &*self.host;
         self.host = Arc::new(Host {
             runtime: runtime.clone(),
             store: store.clone(),
@@ -292,6 +301,7 @@ impl Bench {
             pressures: self.host.pressures.clone(),
             tally: tally.clone(),
             devices: Devices::begin(&config.root),
+            csi: csi.clone(),
         });
     }
 

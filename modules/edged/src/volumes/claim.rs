@@ -1,4 +1,4 @@
-//! Claims whose volumes are on this node: local and hostPath volumes. Whether the volume belongs on
+//! Claims: volumes that are on this node, local and hostPath, and those of storage drivers. Whether the volume belongs on
 //! this node is the scheduler's business.
 
 use std::fs::{self, Permissions};
@@ -9,6 +9,7 @@ use ipc_proto::{Content, Kind, Resource, Scope};
 use serde::Deserialize;
 
 use super::{Folder, tree};
+use crate::csi::{Csi, Order, Source};
 use crate::pod::spec::Pod;
 use crate::pod::volume::Claim;
 use crate::store::{Lack, Store, object};
@@ -40,6 +41,9 @@ struct Spec {
     claim_ref: Option<Ref>,
     host_path: Option<HostPath>,
     local: Option<Local>,
+    csi: Option<Source>,
+    access_modes: Vec<String>,
+    mount_options: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -71,7 +75,11 @@ struct Status {
 ///
 /// # Errors
 /// Why it cannot be used, as kubelet says it.
-pub(super) async fn folder(store: &Store, pod: &Pod, claim: &Claim) -> Result<Folder, String> {
+pub(super) async fn folder(
+    (store, csi): (&Store, &Csi),
+    pod: &Pod,
+    claim: &Claim,
+) -> Result<Folder, String> {
     let (namespace, name) = (&pod.metadata.namespace, &claim.claim_name);
     let resource = object(namespace, Kind::PersistentVolumeClaim, name);
     let asked = store.query(resource, Content::NULL).await;
@@ -81,7 +89,20 @@ pub(super) async fn folder(store: &Store, pod: &Pod, claim: &Claim) -> Result<Fo
     let resource = Resource::object(Scope::Cluster, Kind::PersistentVolume, volume);
     let asked = store.query(resource, Content::NULL).await;
     let found: Claimed = asked.map_err(lacks("persistentvolume", volume))?;
-    let path = path_of(volume, &found, &bound.metadata.uid)?;
+    check(volume, &found, &bound.metadata.uid)?;
+    if let Some(source) = found.spec.csi {
+        let mode = found.spec.access_modes.into_iter().next();
+        let order = Order {
+            name: volume.to_owned(),
+            source,
+            persistent: true,
+            access_mode: mode.unwrap_or_else(|| "ReadWriteOnce".to_owned()),
+            options: found.spec.mount_options,
+            read_only: claim.read_only,
+        };
+        return csi.set_up(store, pod, order).await;
+    }
+    let path = path_of(volume, &found)?;
     if found.spec.local.is_some() && !claim.read_only {
         give(pod, &path).await?;
     }
@@ -90,7 +111,7 @@ pub(super) async fn folder(store: &Store, pod: &Pod, claim: &Claim) -> Result<Fo
 
 /// Gives a volume's folder and all in it to the group that the pod wants for its files, if it wants
 /// one. A folder that is the group's already may stand for what is in it (`fsGroupChangePolicy`).
-pub(super) async fn give(pod: &Pod, path: &Path) -> Result<(), String> {
+pub(crate) async fn give(pod: &Pod, path: &Path) -> Result<(), String> {
     let Some(security) = &pod.spec.security_context else { return Ok(()) };
     let Some(group) = security.fs_group else { return Ok(()) };
     let lazy = security.fs_group_change_policy.as_deref() == Some("OnRootMismatch");
@@ -128,8 +149,8 @@ fn volume_of(claim: &Claimed) -> Result<&str, &'static str> {
     if name.is_empty() || !is_bound { Err("PVC is not bound") } else { Ok(name) }
 }
 
-/// Returns the folder of a volume that is bound to the claim with this uid.
-fn path_of(name: &str, volume: &Claimed, claim: &str) -> Result<PathBuf, String> {
+/// Checks that a volume is bound to the claim with this uid and can be mounted.
+fn check(name: &str, volume: &Claimed, claim: &str) -> Result<(), String> {
     let spec = &volume.spec;
     if spec.claim_ref.as_ref().is_some_and(|of| !of.uid.is_empty() && of.uid != claim) {
         return Err(format!("persistentvolume \"{name}\" is bound to another claim"));
@@ -139,6 +160,12 @@ fn path_of(name: &str, volume: &Claimed, claim: &str) -> Result<PathBuf, String>
             "persistentvolume \"{name}\" is a block device: not supported on this node yet"
         ));
     }
+    Ok(())
+}
+
+/// Returns the folder of a volume of this node.
+fn path_of(name: &str, volume: &Claimed) -> Result<PathBuf, String> {
+    let spec = &volume.spec;
     let path = match (&spec.local, &spec.host_path) {
         (Some(local), _) => {
             tree::check_host_path(&local.path, "Directory")?;
@@ -149,7 +176,7 @@ fn path_of(name: &str, volume: &Claimed, claim: &str) -> Result<PathBuf, String>
             &host.path
         }
         (None, None) => {
-            let what = "is neither local nor hostPath: not supported on this node yet";
+            let what = "is neither local, hostPath nor csi: not supported on this node";
             return Err(format!("persistentvolume \"{name}\" {what}"));
         }
     };
@@ -220,17 +247,19 @@ mod tests {
         let path = folder.path().display();
         let local =
             format!(r#"{{"spec":{{"local":{{"path":"{path}"}},"claimRef":{{"uid":"c"}}}}}}"#);
-        assert_eq!(path_of("v", &claimed(&local), "c"), Ok(folder.path().to_owned()));
-        assert!(path_of("v", &claimed(&local), "d").unwrap_err().contains("another claim"));
+        assert_eq!(path_of("v", &claimed(&local)), Ok(folder.path().to_owned()));
+        assert!(check("v", &claimed(&local), "d").unwrap_err().contains("another claim"));
         let host = r#"{"spec":{"hostPath":{"path":"/srv/x"}}}"#;
-        assert_eq!(path_of("v", &claimed(host), "c"), Ok("/srv/x".into()));
+        assert_eq!(path_of("v", &claimed(host)), Ok("/srv/x".into()));
         for (text, said) in [
             (r#"{"spec":{"local":{"path":"/nowhere/at/all"}}}"#, "is not a directory"),
             (r#"{"spec":{"hostPath":{"path":"x"}}}"#, "expected a full path"),
-            (r#"{"spec":{"nfs":{}}}"#, "neither local nor hostPath"),
+            (r#"{"spec":{"nfs":{}}}"#, "neither local, hostPath nor csi"),
             (r#"{"spec":{"volumeMode":"Block","local":{"path":"/dev"}}}"#, "block device"),
         ] {
-            let why = path_of("v", &claimed(text), "c").unwrap_err();
+            let why = check("v", &claimed(text), "c")
+                .and_then(|()| path_of("v", &claimed(text)))
+                .unwrap_err();
             assert!(why.contains(said), "{said} is missing in: {why}");
         }
     }

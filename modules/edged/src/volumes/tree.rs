@@ -193,12 +193,23 @@ fn mounts_under(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Removes a pod's folder with everything in it. What is mounted in there is unmounted first; what
-/// cannot be is left alone, so that nothing of it is removed.
-pub(crate) fn remove(folder: &Path) -> io::Result<()> {
+/// Unmounts what is mounted at and under a folder, the deepest first.
+pub(crate) fn unmount_below(folder: &Path) -> io::Result<()> {
     for mount in mounts_under(folder)? {
         rustix::mount::unmount(&mount, UnmountFlags::DETACH)?;
     }
+    Ok(())
+}
+
+/// Tells whether something is mounted at a folder.
+pub(crate) fn is_mounted(folder: &Path) -> io::Result<bool> {
+    Ok(mounts_under(folder)?.iter().any(|mount| mount == folder))
+}
+
+/// Removes a pod's folder with everything in it. What is mounted in there is unmounted first; what
+/// cannot be is left alone, so that nothing of it is removed.
+pub(crate) fn remove(folder: &Path) -> io::Result<()> {
+    unmount_below(folder)?;
     if !mounts_under(folder)?.is_empty() {
         return Err(io::Error::other(format!("{} has mounts", folder.display())));
     }

@@ -160,6 +160,7 @@ impl Worker {
         if !names::is_plain(&uid) {
             return Ok(());
         }
+        self.host.csi.tear_down(&uid).await?;
         let folder: PathBuf = pod_folder(&self.host.config.root, &uid);
         self.folders = None;
         let removed = tokio::task::spawn_blocking(move || tree::remove(&folder)).await;

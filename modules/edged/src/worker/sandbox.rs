@@ -115,7 +115,8 @@ impl Worker {
 
     pub(super) async fn put_volumes(&mut self) -> Result<(), Failure> {
         let (host, facts) = (&self.host, self.facts());
-        let put = volumes::prepare(&host.store, &host.config.root, &self.pod, &facts).await;
+        let from = (&host.store, &host.csi);
+        let put = volumes::prepare(from, &host.config.root, &self.pod, &facts).await;
         let failed = |why: String| {
             self.host.notes.warning(About::pod(&self.pod), "FailedMount", why.clone());
             Failure { hold: VOLUME_HOLD, ..Failure::new("", why) }
