@@ -17,7 +17,10 @@ pub(crate) use containers::{
     ExecArguments, Place, PodLogsArguments, PodsArguments, RestartPodArguments, UnholdArguments,
     UnholdWhat,
 };
-pub(crate) use joining::{ConfigCommand, DoctorArguments, JoinArguments, ResetArguments};
+pub(crate) use joining::{
+    BundleArguments, ConfigCommand, CourseArguments, DoctorArguments, JoinArguments,
+    ResetArguments, TakeoverArguments,
+};
 pub(crate) use mesh::MeshCommand;
 pub(crate) use names::{Choice, choice, module, modules};
 use names::{FaultName, ModuleName};
@@ -160,6 +163,16 @@ pub(crate) enum Command {
     /// Asks before it does. supervisor.yaml and containers stay.
     Reset(ResetArguments),
 
+    /// Take a node over from KubeEdge's own edgecore, without its containers noticing
+    ///
+    /// Looks whether the node can be taken over, makes copies, exchanges the program that the
+    /// service starts, and waits until this agent works and every container has run on; else it
+    /// puts everything back. Interrupted, it can be run again, or 'edgectl rollback' goes back.
+    Takeover(TakeoverArguments),
+
+    /// Give a node back to KubeEdge's own edgecore that was taken over
+    Rollback(CourseArguments),
+
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -169,6 +182,13 @@ pub(crate) enum Command {
     /// Also before the node has joined, and while the agent is down. Fails when something is wrong;
     /// a warning is no failure.
     Doctor(DoctorArguments),
+
+    /// Collect what somebody who helps from afar wants to see, without anything secret in it
+    ///
+    /// One archive (tar.gz) with the status, the doctor's findings, the configuration, the logs,
+    /// versions, what the database's tables are, and figures of processes, control groups and the
+    /// host. Tokens, passwords, keys and the database's objects are not in it.
+    Bundle(BundleArguments),
 
     /// Break a module on purpose, to see that nothing else does
     ///

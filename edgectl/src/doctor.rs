@@ -6,8 +6,9 @@ mod facts;
 mod tests;
 
 use std::io::Write as _;
+use std::path::Path;
 
-use checks::{Finding, Level};
+pub(crate) use checks::{Finding, Level};
 
 use crate::cli::DoctorArguments;
 use crate::client::Client;
@@ -20,7 +21,7 @@ pub(crate) fn run(
     client: &Client,
     screen: &mut Screen,
 ) -> Result<(), Failure> {
-    let findings = checks::all(&facts::gather(&arguments.file.config, client));
+    let findings = findings(&arguments.file.config, client);
     if arguments.json() {
         screen.json(&serde_json::json!({ "findings": findings }))?;
     } else {
@@ -33,6 +34,11 @@ pub(crate) fn run(
         1 => Err(Failure::Failed("one thing is wrong".to_owned())),
         count => Err(Failure::Failed(format!("{count} things are wrong"))),
     }
+}
+
+/// Looks at everything, and judges it.
+pub(crate) fn findings(config: &Path, client: &Client) -> Vec<Finding> {
+    checks::all(&facts::gather(config, client))
 }
 
 fn show(finding: &Finding, screen: &mut Screen) -> Result<(), Failure> {

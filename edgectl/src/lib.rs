@@ -4,6 +4,7 @@
 //! and reads the rest (memory, processor time, logs) from the machine itself, so that the
 //! supervisor never waits for anybody on the operator's behalf.
 
+mod bundle;
 mod cli;
 mod client;
 mod clock;
@@ -32,6 +33,7 @@ mod screen;
 mod service;
 mod status;
 mod table;
+mod takeover;
 mod tap;
 #[cfg(test)]
 mod testing;
@@ -86,8 +88,13 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Mesh(command) => mesh::run(&command, &client, &mut screen),
         Command::Join(arguments) => join::run(&arguments, &client, &mut screen),
         Command::Reset(arguments) => reset::run(&arguments, &client, &mut screen),
+        Command::Takeover(arguments) => takeover::takeover(&arguments, &client, &mut screen),
+        Command::Rollback(arguments) => takeover::rollback(&arguments, &client, &mut screen),
         Command::Config(command) => configuration::run(&command, &mut screen),
         Command::Doctor(arguments) => doctor::run(&arguments, &client, &mut screen),
+        Command::Bundle(arguments) => {
+            bundle::run(&arguments, &cli.runtime_dir, &client, &mut screen)
+        }
         Command::Fault(arguments) => order::fault(&arguments, &client),
         Command::Version(arguments) => version(arguments.format, &client, &mut screen),
         Command::Completions { shell } => completions(shell, &mut screen),

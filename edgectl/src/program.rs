@@ -40,7 +40,8 @@ pub(crate) fn foreign(error: &serde_json::Error) -> String {
     format!("{} is of another version: {error}", place().display())
 }
 
-fn place() -> PathBuf {
+/// Returns where it is.
+pub(crate) fn place() -> PathBuf {
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name("edgecore"));
     beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(EDGECORE))
 }

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use crate::failure::Failure;
 
-const UNIT: &str = "edgecore.service";
+/// The agent's unit, whoever's agent it is.
+pub(crate) const UNIT: &str = "edgecore.service";
 
 /// Tells whether systemd runs this machine.
 pub(crate) fn is_there() -> bool {

@@ -90,7 +90,7 @@ fn draw(screen: &mut Screen, text: &str) -> Result<(), Failure> {
 }
 
 /// Asks for the state of the agent; where modules are named only those are in it.
-fn report(client: &Client, wanted: ModuleSet) -> Result<Report, Failure> {
+pub(crate) fn report(client: &Client, wanted: ModuleSet) -> Result<Report, Failure> {
     let status = client.status()?;
     let usage = proc::usage(Path::new("/proc"), report::pids(&status), MEASURING);
     let mut report = Report::new(status, &usage);

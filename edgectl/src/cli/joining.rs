@@ -79,6 +79,64 @@ pub(crate) struct ResetArguments {
     pub(crate) file: ConfigFile,
 }
 
+/// What both ways between the agents take.
+#[derive(Debug, Args)]
+pub(crate) struct CourseArguments {
+    /// The folder of the journal and of the copies.
+    #[arg(long, value_name = "DIR", default_value = "/etc/kubeedge/backup/takeover")]
+    pub(crate) backup: PathBuf,
+
+    /// How long an agent may take until it works.
+    #[arg(long, value_name = "SECONDS", default_value = "120",
+          value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) timeout: u16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TakeoverArguments {
+    /// Look whether the node can be taken over, and change nothing.
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// Who starts and stops the agent: systemd, or an init script that ends the agent and starts it
+    /// when it is called with 'restart'. Unless given, systemd where it runs, else
+    /// /etc/init.d/edgecore.
+    #[arg(long, value_name = "systemd|SCRIPT")]
+    pub(crate) service: Option<String>,
+
+    /// What an init script starts; of systemd this command asks.
+    #[arg(long, value_name = "FILE", default_value = "/usr/local/bin/edgecore")]
+    pub(crate) program: PathBuf,
+
+    /// What KubeEdge's configuration has no room for; may be missing.
+    #[arg(long, value_name = "FILE", default_value = "/etc/kubeedge/config/supervisor.yaml")]
+    pub(crate) supervisor_config: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) course: CourseArguments,
+
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BundleArguments {
+    /// The archive; unless given, edgecore-bundle-TIME.tar.gz in this folder.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// What KubeEdge's configuration has no room for; may be missing.
+    #[arg(long, value_name = "FILE", default_value = "/etc/kubeedge/config/supervisor.yaml")]
+    pub(crate) supervisor_config: PathBuf,
+
+    /// The folder of a takeover's journal.
+    #[arg(long, value_name = "DIR", default_value = "/etc/kubeedge/backup/takeover")]
+    pub(crate) backup: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Say all that is wrong with edgecore.yaml and supervisor.yaml

@@ -17,7 +17,7 @@ const MEMORY: u64 = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Level {
+pub(crate) enum Level {
     Ok,
     Warning,
     Error,
@@ -25,12 +25,12 @@ pub(super) enum Level {
 
 /// What a check found, and what to do.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Finding {
-    pub(super) check: &'static str,
-    pub(super) level: Level,
-    pub(super) found: String,
+pub(crate) struct Finding {
+    pub(crate) check: &'static str,
+    pub(crate) level: Level,
+    pub(crate) found: String,
     /// Empty when there is nothing to do.
-    pub(super) advice: &'static str,
+    pub(crate) advice: &'static str,
 }
 
 fn good(check: &'static str, found: impl Into<String>) -> Finding {
