@@ -110,17 +110,10 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
     let (mut effective, mut check_cloud) = (false, false);
     let mut set = Vec::new();
     let mut remarks = Vec::new();
+    if let Some(command) = of_others(&words)? {
+        return Ok((command, remarks));
+    }
     let mut words = words.into_iter().peekable();
-    if words.next_if(|word| word == "mesh").is_some() {
-        return Ok((of_mesh(&words.collect::<Vec<_>>())?, remarks));
-    }
-    if words.next_if(|word| word == "metrics").is_some() {
-        let runtime_dir = words.next().map_or_else(|| RUNTIME_DIR.into(), PathBuf::from);
-        return Ok((Command::Metrics { runtime_dir }, remarks));
-    }
-    if words.next_if(|word| word == "survey").is_some() {
-        return Ok((of_survey(&words.collect::<Vec<_>>())?, remarks));
-    }
     let convert = words.next_if(|word| word == "config").is_some();
     let devices = words.next_if(|word| !convert && word == "devices").is_some();
     while let Some(word) = words.next() {
@@ -170,6 +163,20 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Command, Vec<String>), Usag
         Command::Supervise(Options { config, supervisor_config, runtime_dir, resume })
     };
     Ok((command, remarks))
+}
+
+/// Reads what is no option: the words of edgectl, and of the supervisor's helpers.
+fn of_others(words: &[OsString]) -> Result<Option<Command>, UsageError> {
+    let Some((first, rest)) = words.split_first() else { return Ok(None) };
+    Ok(Some(match first.to_str() {
+        Some("mesh") => of_mesh(rest)?,
+        Some("survey") => of_survey(rest)?,
+        Some("metrics") => {
+            let runtime_dir = rest.first().map_or_else(|| RUNTIME_DIR.into(), PathBuf::from);
+            Command::Metrics { runtime_dir }
+        }
+        Some(_) | None => return Ok(None),
+    }))
 }
 
 /// Reads what edgectl wants to know of the mesh.
