@@ -33,8 +33,10 @@ fn a_service_is_reached_from_pods_the_node_and_outside() -> Result<()> {
     assert_eq!(place.ask_often(&place.neighbour, NODE_PORT)?, both());
     assert_eq!(place.ask_udp(&place.neighbour, NODE_PORT)?, both());
     ensure!(is_refused(place.ask(client, "10.96.0.7:81")), "a port that it does not have");
-    let status = place.rig.module(Module::Edgemesh)?;
-    ensure!(format!("{status:?}").contains("carried"), "{status:?}");
+    wait_until("the status says so", SOON, || {
+        let report = place.rig.module(Module::Edgemesh).ok().and_then(|mesh| mesh.report);
+        report.is_some_and(|report| report["traffic"]["carried"] == 1)
+    })?;
     // What changes takes effect; with nobody left, clients are told at once.
     place.endpoints(&PODS[1..2])?;
     wait_until("one pod serves alone", SOON, || {

@@ -112,7 +112,7 @@ fn a_rule_of_istio_s_chooses_as_it_does_for_edgemesh() -> Result<()> {
         let report = place.rig.module(Module::Edgemesh)?.report.unwrap_or_default();
         report["traffic"]["proxied"].as_u64().context("a number")
     };
-    assert_eq!(proxied()?, 0);
+    wait_until("all is the kernel's", SOON, || proxied().is_ok_and(|it| it == 0))?;
     place.cloud.apply(json!({
         "apiVersion": "networking.istio.io/v1alpha3", "kind": "DestinationRule",
         "metadata": {"name": "web", "namespace": "shop"},

@@ -35,6 +35,9 @@ const PROXY: &str = "10.96.1.2";
 const SERVICES: usize = 1000;
 const ENDPOINTS: usize = 10;
 
+/// How long the cloud may take to tell of them: it waits for the store each time.
+const LONG: Duration = Duration::from_secs(300);
+
 /// How often edgemesh is killed, and an endpoint changed.
 const KILLS: usize = 10;
 const CHANGES: usize = 21;
@@ -191,7 +194,8 @@ fn many(place: &Place) -> Result<Vec<Row>> {
         Ok(report["traffic"]["carried"].as_u64().unwrap_or_default())
     };
     let expected = u64::try_from(SERVICES + 3)?;
-    wait_until("all services are carried", SOON * 3, || carried().is_ok_and(|it| it == expected))?;
+    wait_until("all services are carried", LONG, || carried().is_ok_and(|it| it == expected))
+        .with_context(|| format!("{:?} of {expected} are", carried()))?;
     let kernel = Commits::begin()?;
     let mut changes = Vec::new();
     for round in 0..CHANGES {
