@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use module_runtime::chance;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -181,10 +182,4 @@ fn now() -> Instant {
 
 fn unix_seconds() -> i64 {
     module_runtime::unix_millis() / 1000
-}
-
-/// Draws a number from [0, 1).
-fn chance() -> f64 {
-    let drawn = u32::try_from(module_runtime::instance().0 >> 32).unwrap_or(0);
-    f64::from(drawn) / (f64::from(u32::MAX) + 1.0)
 }

@@ -24,13 +24,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ipc_proto::{Operation, Resource};
-use module_runtime::{Context, Event};
+use module_runtime::{Context, Event, Redial, chance};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
 use crate::config::{Config, Raw};
-use crate::redial::Redial;
 use crate::trouble::Trouble;
 
 /// How far the tunnel is.
@@ -104,7 +103,7 @@ async fn keep(
     streams: watch::Sender<usize>,
     now: Arc<Notify>,
 ) {
-    let mut redial = Redial::new();
+    let mut redial = Redial::default();
     tokio::time::sleep(redial::settle(chance())).await;
     loop {
         shown.send_modify(|report| report.state = State::Connecting);
@@ -147,10 +146,4 @@ fn say(shown: &watch::Sender<Report>, trouble: &Trouble) {
         report.state = State::Disconnected;
         report.reason = Some(sentence);
     });
-}
-
-/// Draws a number from [0, 1).
-fn chance() -> f64 {
-    let drawn = u32::try_from(module_runtime::instance().0 >> 32).unwrap_or(0);
-    f64::from(drawn) / (f64::from(u32::MAX) + 1.0)
 }

@@ -19,6 +19,7 @@ pub mod net;
 mod peers;
 pub mod query;
 mod random;
+mod redial;
 mod seccomp;
 mod start;
 mod tap;
@@ -31,7 +32,8 @@ pub use context::{Context, serve_unsupported};
 pub use idempotence::Recent;
 pub use inbox::{Event, Inbox};
 pub use peers::{Delivery, Peers, RequestError, Seat, SendError, Ticket, WINDOW};
-pub use random::{instance, message_id};
+pub use random::{chance, instance, message_id};
+pub use redial::Redial;
 pub use start::main;
 
 /// Returns an error as one sentence, its causes behind it; what a cause says again is left out.

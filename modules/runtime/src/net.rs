@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rustix::net::sockopt;
@@ -40,6 +41,40 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// A network: the addresses that begin with the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    bits: u8,
+}
+
+impl Network {
+    /// Takes `address/bits`; nothing when it is no network.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = text.split_once('/')?;
+        let address: IpAddr = address.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.parse().ok().filter(|bits| *bits <= most)?;
+        Some(Self { address, bits })
+    }
+
+    /// Tells whether an address is of this network.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let differing = own.to_bits() ^ other.to_bits();
+                differing.leading_zeros() >= u32::from(self.bits)
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let differing = own.to_bits() ^ other.to_bits();
+                differing.leading_zeros() >= u32::from(self.bits)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
 /// Makes a connection notice when the other side is gone: what is not confirmed within `patience`
 /// ends it (`TCP_USER_TIMEOUT`), and an idle one is looked after. By default the kernel gives up
 /// after some 15 minutes.
@@ -55,4 +90,23 @@ pub fn look_after(stream: &TcpStream, patience: Duration) -> io::Result<()> {
     sockopt::set_tcp_keepcnt(stream, 3)?;
     sockopt::set_socket_keepalive(stream, true)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_has_the_addresses_that_begin_like_it() {
+        let has = |network: &str, address: &str| {
+            Network::parse(network).unwrap().contains(address.parse().unwrap())
+        };
+        assert!(has("10.244.1.0/24", "10.244.1.255") && !has("10.244.1.0/24", "10.244.2.0"));
+        assert!(has("0.0.0.0/0", "203.0.113.7") && !has("0.0.0.0/0", "::1"));
+        assert!(has("192.0.2.1/32", "192.0.2.1") && !has("192.0.2.1/32", "192.0.2.0"));
+        assert!(has("fd00::/8", "fd12::1") && !has("fd00::/8", "fe80::1"));
+        for wrong in ["10.0.0.0", "10.0.0.0/33", "::/129", "10.0.0.0/-1", "net/8", "/8"] {
+            assert_eq!(Network::parse(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -50,3 +50,10 @@ pub fn message_id() -> MessageId {
 pub fn instance() -> Instance {
     Instance(u64::from_ne_bytes(POOL.with_borrow_mut(Pool::take)))
 }
+
+/// Draws a number from [0, 1).
+#[must_use]
+pub fn chance() -> f64 {
+    let drawn = u32::try_from(instance().0 >> 32).unwrap_or(0);
+    f64::from(drawn) / (f64::from(u32::MAX) + 1.0)
+}
