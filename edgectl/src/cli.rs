@@ -147,7 +147,8 @@ pub(crate) enum Command {
     /// Show services and where they are served, and resolve their names
     ///
     /// Services and endpoints are read from the node's database, so also without a cloud and while
-    /// the agent is down. A name is asked for as a pod asks, which needs the running mesh.
+    /// the agent is down. A name is asked for as a pod asks, which needs the running mesh, and so does
+    /// the way to other networks.
     #[command(subcommand)]
     Mesh(MeshCommand),
 

@@ -1,5 +1,7 @@
-//! `edgectl mesh`: services and their endpoints, from the node's database; names, from the running
-//! mesh. The agent's own program reads and asks.
+//! `edgectl mesh`: services and their endpoints, from the node's database; names and the tunnel, from
+//! the running mesh. The agent's own program reads and asks.
+
+mod tunnel;
 
 mod trace;
 
@@ -37,6 +39,9 @@ pub(crate) fn run(
                 services.keep(wanted)?;
             }
             show(&services, arguments.output.format, screen, endpoints)
+        }
+        MeshCommand::Tunnel(output) => {
+            show(&tunnel::of(client)?, output.format, screen, tunnel::text)
         }
         MeshCommand::Resolve { name, namespace, output } => {
             let found = resolve(client, namespace, name)?;

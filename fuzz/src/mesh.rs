@@ -1,4 +1,5 @@
-//! What is asked of edgemesh's decoders: queries and replies of DNS, and the head of a request.
+//! What is asked of edgemesh's decoders: queries and replies of DNS, the head of a request,
+//! and how streams of the tunnel begin.
 //!
 //! libFuzzer runs these functions through `fuzz_targets/`, the ordinary tests through
 //! `modules/edgemesh/tests/decoders.rs`; both include this file.
@@ -14,4 +15,9 @@ pub(crate) fn names(data: &[u8]) {
 /// How connections begin.
 pub(crate) fn requests(data: &[u8]) {
     trial::requests::requests(data);
+}
+
+/// How streams from other nodes begin.
+pub(crate) fn streams(data: &[u8]) {
+    trial::streams::trial(data);
 }

@@ -18,6 +18,13 @@ const TOKEN_FILE: &str = "/etc/kubeedge/bootstrap-edgecore.conf";
 /// Where the file has one.
 const TOKEN: &str = "/modules/edgeHub/token";
 
+/// The node's identity, which edgehub keeps.
+const HUB_FILES: &[&str] = &[
+    "/modules/edgeHub/tlsCaFile",
+    "/modules/edgeHub/tlsCertFile",
+    "/modules/edgeHub/tlsPrivateKeyFile",
+];
+
 /// The file over the defaults, checked as far as the frame needs it.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -269,11 +276,7 @@ impl Node {
         let files: &[&str] = match module {
             Module::Metamanager => &["/database/dataSource"],
             Module::Devicetwin => &["/modules/deviceTwin/dmiSockPath"],
-            Module::Edgehub => &[
-                "/modules/edgeHub/tlsCaFile",
-                "/modules/edgeHub/tlsCertFile",
-                "/modules/edgeHub/tlsPrivateKeyFile",
-            ],
+            Module::Edgehub => HUB_FILES,
             Module::Eventbus => return vec![self.folder_of_state("mqtt").into()],
             Module::Metaserver if self.requires_authorization() => {
                 return vec![self.folder_of_state("metaserver").into()];
@@ -296,6 +299,8 @@ impl Node {
                 "/modules/edgeStream/tlsTunnelCertFile",
                 "/modules/edgeStream/tlsTunnelPrivateKeyFile",
             ],
+            // with which the mesh's tunnel shows who it is
+            Module::Edgemesh => HUB_FILES,
             Module::Eventbus => &[
                 "/modules/eventBus/eventBusTLS/tlsMqttCAFile",
                 "/modules/eventBus/eventBusTLS/tlsMqttCertFile",
@@ -316,8 +321,7 @@ impl Node {
             | Module::Devicetwin
             | Module::Edgehub
             | Module::Edged
-            | Module::Taskmanager
-            | Module::Edgemesh => &[],
+            | Module::Taskmanager => &[],
         };
         self.folders(files)
     }

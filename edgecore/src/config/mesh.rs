@@ -15,6 +15,10 @@ const LISTEN: &str = "169.254.96.16:53";
 /// Where edged finds the servers that pods ask.
 const CLUSTER_DNS: &str = "/edged/tailoredKubeletConfig/clusterDNS";
 
+/// The files of a node's identity: as the tunnel is told them, and as edgehub has them.
+const CERTIFICATES: [(&str, &str); 3] =
+    [("ca", "tlsCaFile"), ("certificate", "tlsCertFile"), ("key", "tlsPrivateKeyFile")];
+
 /// Tells whether a module runs: as the files say, and metaserver for the mesh too, which it keeps
 /// told of services.
 pub(super) fn runs(node: &Node, settings: &Settings, module: Module) -> bool {
@@ -37,6 +41,13 @@ pub(super) fn adapt(node: &Node, settings: &Settings, module: Module, section: &
         }
         dns["listen"] = listen.into();
         section["clusterDomain"] = node.cluster_domain().into();
+        if section["tunnel"]["enabled"] == true {
+            // nodes know each other by the certificates that edgehub keeps
+            for (key, of_hub) in CERTIFICATES {
+                let file = node.tree().pointer(&format!("/modules/edgeHub/{of_hub}"));
+                section["tunnel"][key] = json!(file);
+            }
+        }
     }
     if module == Module::Metaserver {
         let asked = settings.modules[module.index()].enabled;

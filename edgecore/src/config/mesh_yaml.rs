@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use module_runtime::net::{Endpoint, Network};
 use serde_json::{Map, Value, json};
 
 use super::reader::{Place, Reader};
@@ -46,6 +47,74 @@ pub(super) fn traffic(
     let read =
         |key: &str| Some((key.to_owned(), reader.boolean(&place.key(key), table.get(key))?.into()));
     Some(Value::Object(KEYS.into_iter().filter_map(read).collect()))
+}
+
+/// The bounds on how often a silent connection is looked after, in milliseconds.
+const KEEP_ALIVE: std::ops::RangeInclusive<u64> = 500..=60_000;
+
+/// How many far ends a node dials at most.
+const MOST_RELAYS: usize = 8;
+
+/// Reads how nodes are reached across networks: where they dial this one, whom it dials, what is
+/// reached directly.
+pub(super) fn tunnel(
+    place: &Place,
+    value: Option<&Value>,
+    reader: &mut Reader<'_>,
+) -> Option<Value> {
+    const KEYS: [&str; 6] = ["enabled", "listen", "relay", "relays", "direct", "keepAlive"];
+    let table = reader.table(place, value, &KEYS)?;
+    let mut tunnel = Map::new();
+    for key in ["enabled", "relay"] {
+        if let Some(value) = reader.boolean(&place.key(key), table.get(key)) {
+            tunnel.insert(key.to_owned(), value.into());
+        }
+    }
+    if let Some(value) = table.get("listen") {
+        let listen: Option<SocketAddr> = value.as_str().and_then(|text| text.parse().ok());
+        match listen.filter(|listen| listen.port() != 0) {
+            Some(listen) => drop(tunnel.insert("listen".to_owned(), json!(listen))),
+            None => reader.wrong(&place.key("listen"), value, "an address and a port"),
+        }
+    }
+    let is_far = |text: &str| Endpoint::parse(text).is_some();
+    let expected = "a list of at most 8 far ends as host:port";
+    texts(("relays", expected, MOST_RELAYS), is_far, place, table, reader, &mut tunnel);
+    let is_network = |text: &str| Network::parse(text).is_some();
+    let expected = "a list of networks such as 10.244.0.0/16";
+    texts(("direct", expected, usize::MAX), is_network, place, table, reader, &mut tunnel);
+    let keep_alive = table.get("keepAlive");
+    if let Some(millis) = reader.duration(&place.key("keepAlive"), keep_alive, KEEP_ALIVE) {
+        tunnel.insert("keepAlive".to_owned(), millis.into());
+    }
+    let says = |key: &str| tunnel.get(key) == Some(&Value::Bool(true));
+    if says("relay") && !table.contains_key("listen") {
+        let listen = place.key("listen");
+        reader
+            .error(format_args!("{listen} is missing, expected an address and a port of a relay"));
+    }
+    if says("enabled") && !["listen", "relays"].iter().any(|key| table.contains_key(*key)) {
+        reader.error(format_args!("{place} has neither listen nor relays, expected one of them"));
+    }
+    Some(tunnel.into())
+}
+
+/// Reads a list of texts of one form: its key, what is expected, and how many there may be.
+fn texts(
+    (key, expected, most): (&str, &str, usize),
+    is_one: impl Fn(&str) -> bool,
+    place: &Place,
+    table: &Map<String, Value>,
+    reader: &mut Reader<'_>,
+    read: &mut Map<String, Value>,
+) {
+    let Some(value) = table.get(key) else { return };
+    let list = value.as_array().filter(|list| list.len() <= most);
+    if list.is_some_and(|list| list.iter().all(|it| it.as_str().is_some_and(&is_one))) {
+        read.insert(key.to_owned(), value.clone());
+    } else {
+        reader.wrong(&place.key(key), value, expected);
+    }
 }
 
 fn upstream(text: &str) -> Option<SocketAddr> {

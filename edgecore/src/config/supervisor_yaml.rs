@@ -228,7 +228,11 @@ type Read = fn(&Place, Option<&Value>, &mut Reader<'_>) -> Option<Value>;
 const fn own_keys(module: Module) -> &'static [(&'static str, Read)] {
     match module {
         Module::Eventbus => &[("mqttUsers", mqtt_users)],
-        Module::Edgemesh => &[("dns", mesh_yaml::dns), ("traffic", mesh_yaml::traffic)],
+        Module::Edgemesh => &[
+            ("dns", mesh_yaml::dns),
+            ("traffic", mesh_yaml::traffic),
+            ("tunnel", mesh_yaml::tunnel),
+        ],
         Module::Metamanager
         | Module::Devicetwin
         | Module::Edgehub

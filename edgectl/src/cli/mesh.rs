@@ -41,6 +41,8 @@ pub(crate) enum MeshCommand {
         #[command(flatten)]
         arguments: MeshArguments,
     },
+    /// How other networks are reached: relays, nodes, streams
+    Tunnel(Output),
 }
 
 #[derive(Debug, Args)]

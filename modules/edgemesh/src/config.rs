@@ -1,11 +1,16 @@
 //! What the mesh is told by the converter, checked.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use module_runtime::config::Check;
+use module_runtime::net::{Endpoint, Network};
+use module_runtime::tls::{Files, Identity};
 use serde::Deserialize;
 
 use crate::dns::Zone;
+use crate::tunnel;
 
 /// The configuration as it comes.
 #[derive(Debug, Deserialize)]
@@ -14,7 +19,55 @@ pub(crate) struct Sections {
     dns: DnsSection,
     #[serde(default)]
     traffic: Traffic,
+    #[serde(default)]
+    tunnel: TunnelSection,
     cluster_domain: String,
+}
+
+/// The tunnel as it comes; its files are edgehub's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct TunnelSection {
+    enabled: bool,
+    listen: Option<SocketAddr>,
+    relay: bool,
+    relays: Vec<String>,
+    direct: Vec<String>,
+    /// Milliseconds.
+    keep_alive: Option<u64>,
+    ca: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+/// How often a silent connection is looked after, where the configuration does not say.
+const KEEP_ALIVE: u64 = 5000;
+
+impl TunnelSection {
+    /// Returns the tunnel, and the networks that are reached without it; nothing where it is off.
+    fn check(self, check: &mut Check) -> Option<(tunnel::Config, Vec<Network>)> {
+        if !self.enabled {
+            return None;
+        }
+        let relays =
+            self.relays.iter().map(|far| check.endpoint("tunnel.relays", Some(far), "host:port"));
+        let relays: Vec<Endpoint> = relays.collect();
+        let networks = self.direct.iter().filter_map(|text| {
+            let network = Network::parse(text);
+            if network.is_none() {
+                check.wrong("tunnel.direct", text, "a network such as 10.244.0.0/16");
+            }
+            network
+        });
+        let networks = networks.collect();
+        let ca = check.file("edgeHub.tlsCaFile", Some(self.ca));
+        let certificate = check.file("edgeHub.tlsCertFile", Some(self.certificate));
+        let key = check.file("edgeHub.tlsPrivateKeyFile", Some(self.key));
+        let tls = Files { ca, identity: Some(Identity { certificate, key }) };
+        let keep_alive = Duration::from_millis(self.keep_alive.unwrap_or(KEEP_ALIVE));
+        let Self { listen, relay, .. } = self;
+        Some((tunnel::Config { listen, relay, relays, keep_alive, tls }, networks))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,6 +107,8 @@ impl Default for Traffic {
 pub(crate) struct Config {
     pub(crate) dns: Dns,
     pub(crate) traffic: Traffic,
+    /// With the networks that are reached without it; nothing where it is off.
+    pub(crate) tunnel: Option<(tunnel::Config, Vec<Network>)>,
 }
 
 impl Sections {
@@ -71,8 +126,9 @@ impl Sections {
         });
         let DnsSection { listen, upstreams } = self.dns;
         let dns = zone.map(|zone| Dns { listen, upstreams, zone });
+        let tunnel = self.tunnel.check(&mut check);
         let dns = check.done(dns)?;
         let traffic = self.traffic;
-        dns.map(|dns| Config { dns, traffic }).ok_or_else(|| anyhow::anyhow!("no domain"))
+        dns.map(|dns| Config { dns, traffic, tunnel }).ok_or_else(|| anyhow::anyhow!("no domain"))
     }
 }

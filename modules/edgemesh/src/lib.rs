@@ -2,7 +2,8 @@
 //!
 //! [`discovery`] learns from the store which services there are and where they are served, with or
 //! without the cloud; [`services`] hands that to those who act on it: [`dns`] answers
-//! names, [`traffic`] has services reached by the [`kernel`] or a [`proxy`].
+//! names, [`traffic`] has services reached by the [`kernel`] or a [`proxy`], on other networks through
+//! the [`tunnel`].
 
 mod config;
 mod discovery;
@@ -10,13 +11,16 @@ mod dns;
 mod kernel;
 mod model;
 mod netlink;
+mod node;
 mod proxy;
 mod services;
 mod targets;
 mod trace;
 mod traffic;
 pub mod trial;
+mod tunnel;
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ipc_proto::Module;
@@ -27,8 +31,9 @@ use tokio::sync::watch;
 use discovery::Discovery;
 pub use dns::resolve;
 use services::Publisher;
-use targets::Here;
+use targets::{Here, Reach};
 pub use trace::{Asked, trace};
+use tunnel::Tunnel;
 
 /// How long after a change the status is told: changes come in crowds.
 const SOON: Duration = Duration::from_secs(1);
@@ -43,6 +48,9 @@ struct Report {
     /// How traffic is carried; nothing where it is not to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     traffic: Option<traffic::Standing>,
+    /// How other networks are reached; nothing where they are not to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tunnel: Option<tunnel::Standing>,
 }
 
 /// Runs the module until it is asked to drain.
@@ -55,11 +63,20 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let (publisher, services) = services::table();
     let (shown, mut names) = watch::channel(dns::Standing::default());
     tokio::spawn(dns::open(config.dns, services.clone(), shown));
+    let (shown, mut tunnel) = watch::channel(None);
+    let (far, reach) = match config.tunnel {
+        Some((far, networks)) => {
+            let far = Tunnel::new(context.node(), far, services.clone());
+            tokio::task::spawn_local(Rc::clone(&far).run(shown));
+            (Some(far), Reach::Networks(networks))
+        }
+        None => (None, Reach::All),
+    };
     let (shown, mut traffic) = watch::channel(None);
     if config.traffic.enabled {
         let prefer_same_node = config.traffic.prefer_same_node;
-        let here = Here { node: context.node().into(), prefer_same_node };
-        tokio::task::spawn_local(traffic::carry(services.changes(), here, shown));
+        let here = Here { node: context.node().into(), prefer_same_node, reach };
+        tokio::task::spawn_local(traffic::carry(services.changes(), here, far, shown));
     }
     let mut told = Alarm::default();
     loop {
@@ -75,11 +92,13 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             },
             Ok(()) = names.changed() => told.set(Some(Instant::now())),
             Ok(()) = traffic.changed() => told.set(Some(Instant::now() + SOON)),
+            Ok(()) = tunnel.changed() => told.set(Some(Instant::now() + SOON)),
             () = told.ring() => {
                 let services = services.now().map(|table| table.len());
                 let names = names.borrow_and_update().clone();
                 let traffic = traffic.borrow_and_update().clone();
-                context.report(&Report { services, names, traffic })?;
+                let tunnel = tunnel.borrow_and_update().clone();
+                context.report(&Report { services, names, traffic, tunnel })?;
             }
         }
     }

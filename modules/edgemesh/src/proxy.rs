@@ -15,7 +15,6 @@ mod udp;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +24,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::model::{Name, Policy, Protocol};
+use crate::targets::Target;
+use crate::tunnel::Tunnel;
 use balance::Balancer;
-use tcp::{SCRATCH, Scratch, Tcp};
+use tcp::Tcp;
+pub(crate) use tcp::{SCRATCH, Scratch, write};
 use udp::Udp;
 
 /// Descriptors that are not for connections.
@@ -48,7 +50,7 @@ pub(crate) struct Key {
 pub(crate) struct Manner {
     pub(crate) policy: Policy,
     pub(crate) affinity: Option<Duration>,
-    pub(crate) targets: Vec<SocketAddr>,
+    pub(crate) targets: Vec<Target>,
 }
 
 /// A port that is served.
@@ -71,12 +73,14 @@ pub(crate) struct Proxy {
     listeners: BTreeMap<Key, Listener>,
     scratch: Scratch,
     places: Arc<Semaphore>,
+    /// The way to endpoints that are beyond this node's reach.
+    tunnel: Option<Rc<Tunnel>>,
 }
 
 impl Proxy {
     /// Makes it without listeners. Each connection takes two descriptors, of which it uses as many
     /// as this process may have.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(tunnel: Option<Rc<Tunnel>>) -> Self {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let connections = (descriptors.saturating_sub(RESERVED) / 2).clamp(16, CONNECTIONS);
         let connections = usize::try_from(connections).unwrap_or(16);
@@ -84,6 +88,7 @@ impl Proxy {
             listeners: BTreeMap::new(),
             scratch: Rc::new(RefCell::new(vec![0; SCRATCH].into())),
             places: Arc::new(Semaphore::new(connections)),
+            tunnel,
         }
     }
 
@@ -112,15 +117,16 @@ impl Proxy {
     fn listen(&self, protocol: Protocol, balancer: Rc<RefCell<Balancer>>) -> io::Result<Listener> {
         let (scratch, places) = (Rc::clone(&self.scratch), Arc::clone(&self.places));
         let own = Rc::clone(&balancer);
+        let tunnel = self.tunnel.clone();
         let (port, task) = match protocol {
             Protocol::Tcp => {
                 let listener = tcp::listen()?;
-                let tcp = Tcp { balancer: own, scratch, places };
+                let tcp = Tcp { balancer: own, scratch, places, tunnel };
                 let port = listener.local_addr()?.port();
                 (port, tokio::task::spawn_local(tcp.accept(listener)))
             }
             Protocol::Udp => {
-                let udp = Udp::listen(own, scratch, places)?;
+                let udp = Udp::listen(own, scratch, places, tunnel)?;
                 let port = udp.port()?;
                 (port, tokio::task::spawn_local(udp.serve()))
             }

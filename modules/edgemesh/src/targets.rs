@@ -1,8 +1,12 @@
 //! Which of a service's endpoints traffic may go to: readiness, policy, topology. No IO.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use module_runtime::net::Network;
 
 use crate::model::{Endpoint, Port, Service};
+use crate::node::NodeId;
 
 /// From how far away endpoints are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +24,49 @@ pub(crate) struct Here {
     pub(crate) node: Box<str>,
     /// Whether endpoints of this node are taken before all others.
     pub(crate) prefer_same_node: bool,
+    /// How far it reaches.
+    pub(crate) reach: Reach,
+}
+
+/// Which endpoints of other nodes this node reaches by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// All.
+    #[default]
+    All,
+    /// Those in these networks; the others through the tunnel.
+    Networks(Vec<Network>),
+}
+
+impl Reach {
+    fn has(&self, address: IpAddr) -> bool {
+        match self {
+            Self::All => true,
+            Self::Networks(networks) => networks.iter().any(|network| network.contains(address)),
+        }
+    }
+}
+
+/// Where traffic may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    /// The node through whose end of the tunnel it is reached; two nodes may have pods of one
+    /// address.
+    pub(crate) beyond: Option<NodeId>,
+}
+
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, beyond: None }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)?;
+        if self.beyond.is_some() { f.write_str(" through the tunnel") } else { Ok(()) }
+    }
 }
 
 /// Returns where a port's traffic may go, in a fixed order, each once.
@@ -31,9 +78,9 @@ pub(crate) fn targets(
     endpoints: &[Endpoint],
     scope: Scope,
     here: &Here,
-) -> Vec<SocketAddr> {
+) -> Vec<Target> {
     let judged = judged(service, port, endpoints, scope, here);
-    let mut targets: Vec<SocketAddr> = judged.filter_map(Result::ok).collect();
+    let mut targets: Vec<Target> = judged.filter_map(Result::ok).collect();
     targets.sort_unstable();
     targets.dedup();
     targets
@@ -46,7 +93,7 @@ pub(crate) fn judged(
     endpoints: &[Endpoint],
     scope: Scope,
     here: &Here,
-) -> impl Iterator<Item = Result<SocketAddr, &'static str>> {
+) -> impl Iterator<Item = Result<Target, &'static str>> {
     let local = |endpoint: &Endpoint| endpoint.node.as_ref() == Some(&here.node);
     let ready = |endpoint: &Endpoint| endpoint.ready || service.publish_not_ready;
     let able = |endpoint: &Endpoint| {
@@ -71,7 +118,10 @@ pub(crate) fn judged(
         if !any_ready && !endpoint.serving {
             return Err("it is not ready and does not serve");
         }
-        Ok(SocketAddr::new(endpoint.address, number))
+        let address = SocketAddr::new(endpoint.address, number);
+        let other = endpoint.node.as_deref().filter(|node| *node != &*here.node);
+        let beyond = other.filter(|_| !here.reach.has(endpoint.address)).map(NodeId::of);
+        Ok(Target { address, beyond })
     })
 }
 

@@ -11,7 +11,7 @@ use crate::discovery::Discovery;
 use crate::dns::{Found, find};
 use crate::model::{Endpoint, Kind, Name, Policy, Port, Protocol, Service};
 use crate::services::{Backed, Table};
-use crate::targets::{Here, Scope, judged, targets};
+use crate::targets::{Here, Reach, Scope, judged, targets};
 use crate::traffic::policy;
 
 /// How long an endpoint may take to accept.
@@ -152,7 +152,8 @@ impl Trace {
         };
         self.port = Some(words(port));
         let Asked { node, prefer_same_node, .. } = asked;
-        let here = Here { node: node.as_str().into(), prefer_same_node: *prefer_same_node };
+        let node = node.as_str().into();
+        let here = Here { node, prefer_same_node: *prefer_same_node, reach: Reach::All };
         let scope = if service.local_only { Scope::Local } else { Scope::All };
         self.try_endpoints(service, port, endpoints, scope, &here);
         if matches!(service.kind, Kind::Headless) {
@@ -189,7 +190,7 @@ impl Trace {
                 address: endpoint.address,
                 node: endpoint.node.as_deref().map(str::to_owned),
                 excluded: judgement.err(),
-                connection: target.map(Attempt::make),
+                connection: target.map(|target| Attempt::make(target.address)),
             });
         }
     }

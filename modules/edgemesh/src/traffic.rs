@@ -1,6 +1,7 @@
 //! Which way each service's traffic takes: the kernel's, or a listener of this process.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,7 +13,8 @@ use crate::kernel::{Kernel, Plan, plan};
 use crate::model::{Name, Policy, Port, Protocol, Service};
 use crate::proxy::{Key, Manner, Proxy};
 use crate::services::{Backed, Change, Changes};
-use crate::targets::{Here, Scope, targets};
+use crate::targets::{Here, Scope, Target, targets};
+use crate::tunnel::Tunnel;
 
 /// The second pause before the whole table is tried again; the first time it is at once, and each
 /// further pause is twice as long, up to the last.
@@ -44,6 +46,7 @@ pub(crate) struct Standing {
 pub(crate) async fn carry(
     mut changes: Changes,
     here: Here,
+    tunnel: Option<Rc<Tunnel>>,
     standing: watch::Sender<Option<Standing>>,
 ) {
     let kernel = match Kernel::open() {
@@ -55,7 +58,7 @@ pub(crate) async fn carry(
             return;
         }
     };
-    let mut traffic = Traffic { here, kernel, proxy: Proxy::new() };
+    let mut traffic = Traffic { here, kernel, proxy: Proxy::new(tunnel) };
     let mut pauses = Pauses::default();
     let mut retry: Option<Instant> = None;
     loop {
@@ -155,18 +158,17 @@ impl Traffic {
     }
 }
 
-/// Returns how a port's endpoints are chosen where the kernel cannot do it: as the service asks, and
-/// for the node's own API, to which the kernel does not route what comes from pods.
-pub(crate) fn policy(
-    service: &Service,
-    port: &Port,
-    targets: &[std::net::SocketAddr],
-) -> Option<Policy> {
+/// Returns how a port's endpoints are chosen where the kernel cannot do it: as the service asks, for
+/// the node's own API, to which the kernel does not route what comes from pods, and where one is
+/// beyond the tunnel.
+pub(crate) fn policy(service: &Service, port: &Port, targets: &[Target]) -> Option<Policy> {
     if targets.is_empty() || port.protocol == Protocol::Sctp {
         return None;
     }
-    let inside = targets.iter().any(|target| target.ip().is_loopback());
-    service.policy.clone().or_else(|| inside.then_some(Policy::RoundRobin))
+    let is_kernel_s =
+        |target: &Target| !target.address.ip().is_loopback() && target.beyond.is_none();
+    let all = targets.iter().all(is_kernel_s);
+    service.policy.clone().or_else(|| (!all).then_some(Policy::RoundRobin))
 }
 
 #[cfg(test)]

@@ -3,3 +3,4 @@
 
 pub use crate::dns::trial as names;
 pub use crate::proxy::trial as requests;
+pub use crate::tunnel::words as streams;

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use metamanager::row::{Change, Mirror, Object};
 use metamanager::store::{Done, Store};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Setup;
 use super::cloud::NODE;
@@ -40,6 +40,38 @@ pub fn with_token(setup: &Setup, token: &str) -> Result<()> {
             mirror: None,
         })],
     )
+}
+
+/// Puts objects of namespaces into the store of a node, as if the cloud had told of them.
+///
+/// # Errors
+/// When one is no such object, or the database cannot be written.
+pub fn with_objects(setup: &Setup, objects: &[Value]) -> Result<()> {
+    let put = |object: &Value| Ok(Change::Put(row(object).context("no object of a namespace")?));
+    with(setup, objects.iter().map(put).collect::<Result<_>>()?)
+}
+
+/// Returns the row of an object whose plural ends with an `s`.
+fn row(object: &Value) -> Option<Object> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    let (name, namespace) = (text("/metadata/name")?, text("/metadata/namespace")?);
+    let kind = text("/kind")?.to_lowercase();
+    let version = text("/apiVersion")?;
+    let (group, number) = version.split_once('/').unwrap_or(("core", version));
+    let of_core = group == "core";
+    let in_resource = if of_core { format!("/{number}") } else { version.to_owned() };
+    Some(Object {
+        key: format!("{namespace}/{kind}/{name}").into(),
+        kind: kind.as_str().into(),
+        value: object.to_string().into(),
+        mirror: Some(Mirror {
+            key: format!("/{group}/{number}/{kind}s/{namespace}/{name}").into(),
+            resource: format!("{in_resource}, Resource={kind}s").into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            version: 1,
+        }),
+    })
 }
 
 fn with(setup: &Setup, changes: Vec<Change>) -> Result<()> {

@@ -95,9 +95,10 @@ impl OfPort<'_> {
     }
 
     fn targets(&self, scope: Scope) -> Vec<SocketAddr> {
-        let mut targets = targets(self.service, self.port, self.endpoints, scope, self.here);
-        targets.retain(|target| self.family.has(target.ip()));
-        targets
+        let all = targets(self.service, self.port, self.endpoints, scope, self.here);
+        // where one is beyond the kernel's reach, all go to the listener
+        let addresses = all.into_iter().map(|target| target.address);
+        addresses.filter(|address| self.family.has(address.ip())).collect()
     }
 
     /// Returns where traffic from outside of the cluster goes. The node takes its place as the

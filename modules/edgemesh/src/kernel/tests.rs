@@ -16,7 +16,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::words::{Element, Family, Label, Rule, Verdict};
 use super::*;
 use crate::model::{Endpoint, Kind, Port, Protocol, Service};
-use crate::targets::Here;
+use crate::targets::{Here, Reach};
 
 /// The kernel's table as the steps of transactions leave it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -161,7 +161,7 @@ fn changes() -> impl Strategy<Value = Changes> {
 }
 
 fn plans(changes: Changes, prefer_same_node: bool) -> BTreeMap<Name, Plan> {
-    let here = Here { node: "edge1".into(), prefer_same_node };
+    let here = Here { node: "edge1".into(), prefer_same_node, reach: Reach::All };
     let plan_of = |(name, change): (&str, Backed)| {
         let name = Name { namespace: "default".into(), name: name.into() };
         let new = change.map(|(service, endpoints, listener)| {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::model::Policy;
+use crate::targets::Target;
 
 /// Failures to connect in a row after which an endpoint is left out.
 const FAILURES: u32 = 3;
@@ -29,7 +30,7 @@ pub(super) struct Client<'a> {
 
 #[derive(Clone, Debug)]
 struct Backend {
-    address: SocketAddr,
+    target: Target,
     /// Connections that stand.
     open: usize,
     /// Failures to connect since the last success.
@@ -38,8 +39,8 @@ struct Backend {
 }
 
 impl Backend {
-    const fn new(address: SocketAddr) -> Self {
-        Self { address, open: 0, failures: 0, out_until: None }
+    const fn new(target: Target) -> Self {
+        Self { target, open: 0, failures: 0, out_until: None }
     }
 }
 
@@ -51,7 +52,7 @@ pub(super) struct Balancer {
     backends: Vec<Backend>,
     turn: usize,
     /// Where each client went, and when last.
-    clients: BTreeMap<IpAddr, (SocketAddr, Instant)>,
+    clients: BTreeMap<IpAddr, (Target, Instant)>,
 }
 
 impl Balancer {
@@ -67,14 +68,14 @@ impl Balancer {
     }
 
     /// Takes the endpoints as they are now; what is known of those that stay is kept.
-    pub(super) fn replace(&mut self, targets: &[SocketAddr]) {
+    pub(super) fn replace(&mut self, targets: &[Target]) {
         let old = std::mem::take(&mut self.backends);
-        let known = |target: &SocketAddr| {
-            let found = old.iter().find(|backend| backend.address == *target);
+        let known = |target: &Target| {
+            let found = old.iter().find(|backend| backend.target == *target);
             found.cloned().unwrap_or_else(|| Backend::new(*target))
         };
         self.backends = targets.iter().map(known).collect();
-        self.clients.retain(|_, (address, _)| targets.contains(address));
+        self.clients.retain(|_, (target, _)| targets.contains(target));
     }
 
     /// Takes another policy for connections to come.
@@ -89,11 +90,11 @@ impl Balancer {
     pub(super) fn choose(
         &mut self,
         client: Client<'_>,
-        tried: &[SocketAddr],
+        tried: &[Target],
         now: Instant,
         dice: u64,
-    ) -> Option<SocketAddr> {
-        let untried = self.backends.iter().filter(|it| !tried.contains(&it.address));
+    ) -> Option<Target> {
+        let untried = self.backends.iter().filter(|it| !tried.contains(&it.target));
         let mut able: Vec<&Backend> = untried.collect();
         let is_in = |backend: &&Backend| backend.out_until.is_none_or(|until| until <= now);
         if able.iter().any(is_in) {
@@ -103,7 +104,7 @@ impl Balancer {
             return None;
         }
         let chosen = match self.before(client.address, now) {
-            Some(before) if able.iter().any(|backend| backend.address == before) => before,
+            Some(before) if able.iter().any(|backend| backend.target == before) => before,
             _ => by_policy(&self.policy, &able, client, &mut self.turn, dice),
         };
         self.remember(client.address, chosen, now);
@@ -111,13 +112,13 @@ impl Balancer {
     }
 
     /// Where a client went before, as long as that counts.
-    fn before(&self, client: IpAddr, now: Instant) -> Option<SocketAddr> {
+    fn before(&self, client: IpAddr, now: Instant) -> Option<Target> {
         let affinity = self.affinity?;
-        let (address, seen) = self.clients.get(&client)?;
-        (now.saturating_duration_since(*seen) < affinity).then_some(*address)
+        let (target, seen) = self.clients.get(&client)?;
+        (now.saturating_duration_since(*seen) < affinity).then_some(*target)
     }
 
-    fn remember(&mut self, client: IpAddr, chosen: SocketAddr, now: Instant) {
+    fn remember(&mut self, client: IpAddr, chosen: Target, now: Instant) {
         let Some(affinity) = self.affinity else { return };
         if self.clients.len() >= CLIENTS && !self.clients.contains_key(&client) {
             self.clients.retain(|_, (_, seen)| now.saturating_duration_since(*seen) < affinity);
@@ -129,8 +130,8 @@ impl Balancer {
     }
 
     /// Notes that a connection to an endpoint stands.
-    pub(super) fn opened(&mut self, address: SocketAddr) {
-        if let Some(backend) = self.backend(address) {
+    pub(super) fn opened(&mut self, target: Target) {
+        if let Some(backend) = self.backend(target) {
             backend.open += 1;
             backend.failures = 0;
             backend.out_until = None;
@@ -138,15 +139,15 @@ impl Balancer {
     }
 
     /// Notes that a connection to an endpoint has ended.
-    pub(super) fn closed(&mut self, address: SocketAddr) {
-        if let Some(backend) = self.backend(address) {
+    pub(super) fn closed(&mut self, target: Target) {
+        if let Some(backend) = self.backend(target) {
             backend.open = backend.open.saturating_sub(1);
         }
     }
 
     /// Notes that no connection to an endpoint could be had.
-    pub(super) fn failed(&mut self, address: SocketAddr, now: Instant) {
-        let Some(backend) = self.backend(address) else { return };
+    pub(super) fn failed(&mut self, target: Target, now: Instant) {
+        let Some(backend) = self.backend(target) else { return };
         backend.failures = backend.failures.saturating_add(1);
         if backend.failures >= FAILURES {
             let doubled = LEFT_OUT.saturating_mul(1 << (backend.failures - FAILURES).min(10));
@@ -154,8 +155,8 @@ impl Balancer {
         }
     }
 
-    fn backend(&mut self, address: SocketAddr) -> Option<&mut Backend> {
-        self.backends.iter_mut().find(|backend| backend.address == address)
+    fn backend(&mut self, target: Target) -> Option<&mut Backend> {
+        self.backends.iter_mut().find(|backend| backend.target == target)
     }
 }
 
@@ -166,24 +167,24 @@ fn by_policy(
     client: Client<'_>,
     turn: &mut usize,
     dice: u64,
-) -> SocketAddr {
+) -> Target {
     let hashed = |key: &[u8]| consistent(able, key);
     let mut in_turn = || {
         *turn = turn.wrapping_add(1);
-        able[*turn % able.len()].address
+        able[*turn % able.len()].target
     };
     match policy {
         Policy::RoundRobin => in_turn(),
         Policy::Random => {
             let count = u64::try_from(able.len()).unwrap_or(u64::MAX);
-            able[usize::try_from(dice % count).unwrap_or_default()].address
+            able[usize::try_from(dice % count).unwrap_or_default()].target
         }
         Policy::LeastConnections => {
             // among equals in turn, so that short connections do not all go to the first
             *turn = turn.wrapping_add(1);
             let (before, after) = able.split_at(*turn % able.len());
             let from_turn = after.iter().chain(before);
-            from_turn.min_by_key(|backend| backend.open).map_or(able[0].address, |it| it.address)
+            from_turn.min_by_key(|backend| backend.open).map_or(able[0].target, |it| it.target)
         }
         Policy::Source => match client.address.to_canonical() {
             IpAddr::V4(address) => hashed(&address.octets()),
@@ -195,16 +196,16 @@ fn by_policy(
 
 /// Chooses by the highest hash of key and endpoint (rendezvous), so that an endpoint that goes moves
 /// its own keys only; one that has over 5/4 of the mean of connections passes the key on.
-fn consistent(able: &[&Backend], key: &[u8]) -> SocketAddr {
+fn consistent(able: &[&Backend], key: &[u8]) -> Target {
     let open: usize = able.iter().map(|backend| backend.open).sum();
     let bound = ((open + 1) * 5).div_ceil(able.len() * 4);
     let weight = |backend: &&&Backend| {
         let mut hasher = DefaultHasher::new();
-        (key, backend.address).hash(&mut hasher);
+        (key, backend.target).hash(&mut hasher);
         hasher.finish()
     };
     let with_room = able.iter().filter(|backend| backend.open < bound);
-    with_room.max_by_key(weight).map_or(able[0].address, |backend| backend.address)
+    with_room.max_by_key(weight).map_or(able[0].target, |backend| backend.target)
 }
 
 #[cfg(test)]

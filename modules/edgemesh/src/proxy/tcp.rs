@@ -19,6 +19,8 @@ use tracing::{debug, warn};
 use super::balance::{Balancer, Client};
 use super::head::{Look, MAX_HEAD, look};
 use super::open::Open;
+use crate::targets::Target;
+use crate::tunnel::{Carriage, Stream, Tunnel};
 
 /// How many wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -40,10 +42,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What all connections share: a read is written on at once, so one buffer serves all, and a
 /// connection on which nothing moves has none.
-pub(super) type Scratch = Rc<RefCell<Box<[u8]>>>;
+pub(crate) type Scratch = Rc<RefCell<Box<[u8]>>>;
 
 /// The size of that buffer, in bytes.
-pub(super) const SCRATCH: usize = 64 * 1024;
+pub(crate) const SCRATCH: usize = 64 * 1024;
 
 /// Listens at a free port of all addresses, in both families where the host has both.
 ///
@@ -70,6 +72,13 @@ pub(super) struct Tcp {
     pub(super) scratch: Scratch,
     /// One for each connection that all ports together may have.
     pub(super) places: Arc<Semaphore>,
+    pub(super) tunnel: Option<Rc<Tunnel>>,
+}
+
+/// The way to an endpoint.
+enum Way {
+    Direct(TcpStream),
+    Beyond(Stream),
 }
 
 impl Tcp {
@@ -107,35 +116,57 @@ impl Tcp {
             None => (Vec::new(), None),
         };
         let client = Client { address: client.ip().to_canonical(), header: value.as_deref() };
-        let (endpoint, address) = self.dial(client).await?;
-        let _open = Open::new(&self.balancer, address);
-        look_after(&endpoint, PATIENCE)?;
-        write(&endpoint, &head).await?;
-        let up = pass(stream, &endpoint, &self.scratch);
-        let down = pass(&endpoint, stream, &self.scratch);
-        tokio::try_join!(up, down).map(|((), ())| ())
+        let (way, target) = self.dial(client).await?;
+        let _open = Open::new(&self.balancer, target);
+        match way {
+            Way::Direct(endpoint) => {
+                look_after(&endpoint, PATIENCE)?;
+                write(&endpoint, &head).await?;
+                let up = pass(stream, &endpoint, &self.scratch);
+                let down = pass(&endpoint, stream, &self.scratch);
+                tokio::try_join!(up, down).map(|((), ())| ())
+            }
+            Way::Beyond(mut endpoint) => {
+                endpoint.begin(&head).await?;
+                endpoint.carry(stream, &self.scratch).await
+            }
+        }
     }
 
     /// Connects to an endpoint, and to the next while that fails: nothing has been sent yet.
-    async fn dial(&self, client: Client<'_>) -> io::Result<(TcpStream, SocketAddr)> {
+    async fn dial(&self, client: Client<'_>) -> io::Result<(Way, Target)> {
         let mut tried = Vec::new();
         let mut trouble = io::Error::new(ErrorKind::NotFound, "there is no endpoint");
         while tried.len() < TRIES {
             let dice = module_runtime::instance().0;
             let now = Now::read().at;
             let chosen = self.balancer.borrow_mut().choose(client, &tried, now, dice);
-            let Some(address) = chosen else { break };
-            let dialled = timeout(DIAL, TcpStream::connect(address)).await;
-            match dialled.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
-                Ok(stream) => return Ok((stream, address)),
+            let Some(target) = chosen else { break };
+            match self.reach(target).await {
+                Ok(way) => return Ok((way, target)),
                 Err(error) => {
-                    self.balancer.borrow_mut().failed(address, Now::read().at);
-                    trouble = io::Error::new(error.kind(), format!("{address}: {error}"));
+                    self.balancer.borrow_mut().failed(target, Now::read().at);
+                    trouble = io::Error::new(error.kind(), format!("{target}: {error}"));
                 }
             }
-            tried.push(address);
+            tried.push(target);
         }
         Err(trouble)
+    }
+
+    /// Connects to one endpoint.
+    async fn reach(&self, target: Target) -> io::Result<Way> {
+        let Target { address, beyond } = target;
+        match (beyond, &self.tunnel) {
+            (Some(node), Some(tunnel)) => {
+                let stream = timeout(DIAL, tunnel.stream(node, address, Carriage::Tcp)).await;
+                stream.unwrap_or_else(|_| Err(tunnel.silence(node))).map(Way::Beyond)
+            }
+            _ => {
+                let dialled = timeout(DIAL, TcpStream::connect(address)).await;
+                dialled.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).map(Way::Direct)
+            }
+        }
     }
 }
 
@@ -192,7 +223,11 @@ async fn pass(from: &TcpStream, to: &TcpStream, scratch: &Scratch) -> io::Result
     }
 }
 
-async fn write(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+/// Writes all.
+///
+/// # Errors
+/// When the connection is broken.
+pub(crate) async fn write(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         to.writable().await?;
         match to.try_write(bytes) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -27,7 +27,7 @@ fn key(protocol: Protocol) -> Key {
 }
 
 fn manner(policy: Policy, targets: &[SocketAddr]) -> Manner {
-    Manner { policy, affinity: None, targets: targets.to_vec() }
+    Manner { policy, affinity: None, targets: targets.iter().copied().map(Target::from).collect() }
 }
 
 /// An endpoint that greets with its own address, and after the client's end of its request sends
@@ -69,7 +69,7 @@ async fn ask(port: u16, request: &[u8]) -> (SocketAddr, Vec<u8>) {
 #[test]
 fn each_side_may_finish_before_the_other() {
     run(async {
-        let mut proxy = Proxy::new();
+        let mut proxy = Proxy::new(None);
         let endpoint = endpoint().await;
         let manner = manner(Policy::RoundRobin, &[endpoint]);
         let port = proxy.serve(&key(Protocol::Tcp), manner).unwrap();
@@ -88,7 +88,7 @@ fn each_side_may_finish_before_the_other() {
 #[test]
 fn an_endpoint_that_is_not_there_costs_no_client_its_answer() {
     run(async {
-        let mut proxy = Proxy::new();
+        let mut proxy = Proxy::new(None);
         let [good, bad] = [endpoint().await, nobody().await];
         let manner = manner(Policy::RoundRobin, &[bad, good]);
         let port = proxy.serve(&key(Protocol::Tcp), manner).unwrap();
@@ -101,7 +101,7 @@ fn an_endpoint_that_is_not_there_costs_no_client_its_answer() {
 #[test]
 fn a_client_without_any_endpoint_is_reset_and_a_slow_one_delays_nobody() {
     run(async {
-        let mut proxy = Proxy::new();
+        let mut proxy = Proxy::new(None);
         let none = manner(Policy::RoundRobin, &[nobody().await]);
         let port = proxy.serve(&key(Protocol::Tcp), none).unwrap();
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
@@ -118,7 +118,7 @@ fn a_client_without_any_endpoint_is_reset_and_a_slow_one_delays_nobody() {
 #[test]
 fn one_user_s_requests_go_to_one_endpoint_and_arrive_whole() {
     run(async {
-        let mut proxy = Proxy::new();
+        let mut proxy = Proxy::new(None);
         let all = [endpoint().await, endpoint().await, endpoint().await];
         let manner = manner(Policy::Header("X-User".into()), &all);
         let port = proxy.serve(&key(Protocol::Tcp), manner).unwrap();
@@ -139,7 +139,7 @@ fn one_user_s_requests_go_to_one_endpoint_and_arrive_whole() {
 #[test]
 fn connections_stand_when_their_endpoint_and_their_port_go() {
     run(async {
-        let mut proxy = Proxy::new();
+        let mut proxy = Proxy::new(None);
         let [one, other] = [endpoint().await, endpoint().await];
         let port = proxy.serve(&key(Protocol::Tcp), manner(Policy::Random, &[one])).unwrap();
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
@@ -184,7 +184,7 @@ async fn ask_udp(socket: &UdpSocket, datagram: &[u8]) -> SocketAddr {
 #[test]
 fn datagrams_of_a_client_are_one_flow_and_keep_their_bounds() {
     run(async {
-        let mut proxy = Proxy::new();
+        let mut proxy = Proxy::new(None);
         let (heard, mut hears) = mpsc::channel(8);
         let all = [udp_endpoint(heard.clone()).await, udp_endpoint(heard).await];
         let manner = manner(Policy::RoundRobin, &all);
@@ -211,7 +211,7 @@ fn datagrams_of_a_client_are_one_flow_and_keep_their_bounds() {
 #[test]
 fn a_flow_whose_endpoint_is_not_there_goes_to_another() {
     run(async {
-        let mut proxy = Proxy::new();
+        let mut proxy = Proxy::new(None);
         let (heard, _hears) = mpsc::channel(64);
         let all = [nobody().await, udp_endpoint(heard).await];
         let manner = manner(Policy::RoundRobin, &all);

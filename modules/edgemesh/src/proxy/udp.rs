@@ -21,6 +21,8 @@ use tracing::debug;
 use super::balance::{Balancer, Client};
 use super::open::Open;
 use super::tcp::Scratch;
+use crate::targets::Target;
+use crate::tunnel::{Flow as Beyond, Tunnel};
 
 /// How long a flow may be silent in both directions. The kernel forgets an answered one after twice
 /// that.
@@ -36,6 +38,7 @@ pub(super) struct Udp {
     balancer: Rc<RefCell<Balancer>>,
     scratch: Scratch,
     places: Arc<Semaphore>,
+    tunnel: Option<Rc<Tunnel>>,
 }
 
 impl Udp {
@@ -49,6 +52,7 @@ impl Udp {
         balancer: Rc<RefCell<Balancer>>,
         scratch: Scratch,
         places: Arc<Semaphore>,
+        tunnel: Option<Rc<Tunnel>>,
     ) -> io::Result<Self> {
         let first = open(Ipv4Addr::UNSPECIFIED.into(), 0)?;
         let port = first.local_addr()?.port();
@@ -59,7 +63,7 @@ impl Udp {
         for address in [Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST] {
             sockets.extend(open(address.into(), port).ok());
         }
-        Ok(Self { sockets, balancer, scratch, places })
+        Ok(Self { sockets, balancer, scratch, places, tunnel })
     }
 
     pub(super) fn port(&self) -> io::Result<u16> {
@@ -75,6 +79,7 @@ impl Udp {
                 balancer: Rc::clone(&self.balancer),
                 scratch: Rc::clone(&self.scratch),
                 places: Arc::clone(&self.places),
+                tunnel: self.tunnel.clone(),
                 flows: BTreeMap::new(),
                 tasks: JoinSet::new(),
                 last: 0,
@@ -104,6 +109,7 @@ struct Door {
     balancer: Rc<RefCell<Balancer>>,
     scratch: Scratch,
     places: Arc<Semaphore>,
+    tunnel: Option<Rc<Tunnel>>,
     flows: BTreeMap<SocketAddr, Flow>,
     /// What the endpoints answer, for each flow; tells which has ended.
     tasks: JoinSet<(SocketAddr, u64)>,
@@ -179,13 +185,8 @@ impl Door {
         let asker = Client { address: client.ip(), header: None };
         let dice = module_runtime::instance().0;
         let chosen = self.balancer.borrow_mut().choose(asker, &[], now, dice);
-        let address = chosen.ok_or(io::Error::new(ErrorKind::NotFound, "there is no endpoint"))?;
-        let any: IpAddr = match address {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let endpoint = std::net::UdpSocket::bind((any, 0))?;
-        endpoint.connect(address)?;
+        let target = chosen.ok_or(io::Error::new(ErrorKind::NotFound, "there is no endpoint"))?;
+        let (endpoint, beyond) = self.reach(target)?;
         endpoint.set_nonblocking(true)?;
         let endpoint = Rc::new(UdpSocket::from_std(endpoint)?);
         let seen = Rc::new(Cell::new(now));
@@ -196,8 +197,9 @@ impl Door {
             client,
             seen: Rc::clone(&seen),
             scratch: Rc::clone(&self.scratch),
-            open: Open::new(&self.balancer, address),
+            open: Open::new(&self.balancer, target),
             _place: place,
+            _beyond: beyond,
         };
         let number = self.last;
         let task = self.tasks.spawn_local(async move {
@@ -206,6 +208,22 @@ impl Door {
         });
         self.flows.insert(client, Flow { number, endpoint, seen, task });
         Ok(())
+    }
+
+    /// Makes a socket whose datagrams go to an endpoint.
+    fn reach(&self, target: Target) -> io::Result<(std::net::UdpSocket, Option<Beyond>)> {
+        let Target { address, beyond } = target;
+        if let (Some(node), Some(tunnel)) = (beyond, &self.tunnel) {
+            let (socket, flow) = tunnel.datagrams(node, address)?;
+            return Ok((socket, Some(flow)));
+        }
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let endpoint = std::net::UdpSocket::bind((any, 0))?;
+        endpoint.connect(address)?;
+        Ok((endpoint, None))
     }
 }
 
@@ -218,6 +236,8 @@ struct Answers {
     scratch: Scratch,
     open: Open,
     _place: OwnedSemaphorePermit,
+    /// The rest of the way, through the tunnel.
+    _beyond: Option<Beyond>,
 }
 
 impl Answers {

@@ -32,7 +32,7 @@ fn endpoint(address: &str, node: &str) -> Endpoint {
 }
 
 fn chosen(endpoints: &[Endpoint], scope: Scope, prefer_same_node: bool) -> Vec<String> {
-    let here = Here { node: "edge1".into(), prefer_same_node };
+    let here = Here { node: "edge1".into(), prefer_same_node, reach: Reach::All };
     let targets = targets(&service(), &port(), endpoints, scope, &here);
     targets.iter().map(ToString::to_string).collect()
 }
@@ -45,7 +45,7 @@ fn ready_endpoints_are_taken_and_ending_ones_when_there_are_no_others() {
     assert_eq!(chosen(&all, Scope::All, false), ["10.1.0.1:8080"]);
     assert_eq!(chosen(&all[1..], Scope::All, false), ["10.1.0.2:8080"]);
     assert_eq!(chosen(&all[2..], Scope::All, false), [""; 0]);
-    let here = Here { node: "edge1".into(), prefer_same_node: false };
+    let here = Here { node: "edge1".into(), prefer_same_node: false, reach: Reach::All };
     let all_published = Service { publish_not_ready: true, ..service() };
     assert_eq!(targets(&all_published, &port(), &all, Scope::All, &here).len(), 3);
 }
@@ -74,4 +74,25 @@ fn a_port_is_found_by_name_and_protocol() {
         ..endpoint("10.1.0.1", "edge1")
     };
     assert_eq!(chosen(&[other_name, other_protocol], Scope::All, false), [""; 0]);
+}
+
+#[test]
+fn what_is_out_of_reach_is_beyond_its_node() {
+    let networks = vec![Network::parse("10.1.0.0/16").unwrap()];
+    let reach = Reach::Networks(networks);
+    let here = Here { node: "edge1".into(), prefer_same_node: false, reach };
+    let nowhere = Endpoint { node: None, ..endpoint("10.2.0.4", "") };
+    let endpoints = [
+        endpoint("10.1.0.1", "edge2"),
+        endpoint("10.2.0.1", "edge1"),
+        endpoint("10.2.0.1", "edge2"),
+        endpoint("10.2.0.1", "edge3"),
+        nowhere,
+    ];
+    let targets = targets(&service(), &port(), &endpoints, Scope::All, &here);
+    let beyond =
+        |last: u8, target: &Target| target.beyond == Some(NodeId::of(&format!("edge{last}")));
+    assert_eq!(targets.len(), 5, "pods of one address on two nodes are two");
+    assert!(targets.iter().filter(|target| target.beyond.is_none()).count() == 3, "{targets:?}");
+    assert!([2, 3].iter().all(|last| targets.iter().any(|target| beyond(*last, target))));
 }

@@ -1,9 +1,11 @@
 //! Where connections go, by policy, load and health.
 
+use std::net::SocketAddr;
+
 use super::*;
 
-fn targets(count: u8) -> Vec<SocketAddr> {
-    (1..=count).map(|it| SocketAddr::from(([10, 1, 0, it], 80))).collect()
+fn targets(count: u8) -> Vec<Target> {
+    (1..=count).map(|it| SocketAddr::from(([10, 1, 0, it], 80)).into()).collect()
 }
 
 fn balancer(policy: Policy, count: u8) -> Balancer {
@@ -17,7 +19,7 @@ fn client(last: u8) -> Client<'static> {
 }
 
 /// Counts where a hundred clients go.
-fn spread(balancer: &mut Balancer, now: Instant) -> BTreeMap<SocketAddr, usize> {
+fn spread(balancer: &mut Balancer, now: Instant) -> BTreeMap<Target, usize> {
     let mut counts = BTreeMap::new();
     for last in 0..100 {
         let chosen = balancer.choose(client(last), &[], now, u64::from(last)).unwrap();
@@ -53,10 +55,10 @@ fn a_source_stays_when_others_endpoints_go() {
     let mut balancer = balancer(Policy::Source, 5);
     let choose =
         |balancer: &mut Balancer, last| balancer.choose(client(last), &[], now, 0).unwrap();
-    let before: Vec<SocketAddr> = (0..100).map(|last| choose(&mut balancer, last)).collect();
+    let before: Vec<Target> = (0..100).map(|last| choose(&mut balancer, last)).collect();
     let gone = targets(5)[2];
     assert!(before.contains(&gone), "each endpoint has clients");
-    let rest: Vec<SocketAddr> = targets(5).into_iter().filter(|it| *it != gone).collect();
+    let rest: Vec<Target> = targets(5).into_iter().filter(|it| *it != gone).collect();
     balancer.replace(&rest);
     for (last, before) in (0..100).zip(before) {
         let after = choose(&mut balancer, last);

@@ -1,0 +1,157 @@
+//! What QUIC takes for a socket where two nodes speak through a relay: packets go into the connections
+//! to the relays, and come from there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, IoSliceMut};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, Connection, UdpPoller};
+use tokio::sync::{mpsc, watch};
+
+use super::words;
+use crate::node::NodeId;
+
+/// How many nodes are remembered at most, with the relay behind which each is.
+const REMEMBERED: usize = 4096;
+
+/// A packet, and from whom it is.
+pub(super) type Packet = (NodeId, Bytes);
+
+/// The ways through relays.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    /// The relays that are connected, by their place in the configuration.
+    relays: BTreeMap<usize, Connection>,
+    /// Behind which of them each node was heard last.
+    heard: BTreeMap<NodeId, usize>,
+    /// Of which a relay said last that they are not connected.
+    absent: BTreeSet<NodeId>,
+}
+
+impl Routes {
+    pub(super) fn connected(&mut self, relay: usize, connection: Connection) {
+        self.relays.insert(relay, connection);
+    }
+
+    pub(super) fn lost(&mut self, relay: usize) {
+        self.relays.remove(&relay);
+        self.heard.retain(|_, behind| *behind != relay);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.relays.is_empty()
+    }
+
+    pub(super) fn is_absent(&self, node: NodeId) -> bool {
+        self.absent.contains(&node)
+    }
+
+    /// Notes that a node was heard behind a relay; tells whether that is news.
+    pub(super) fn heard(&mut self, node: NodeId, relay: usize) -> bool {
+        if self.heard.get(&node) == Some(&relay) && !self.absent.contains(&node) {
+            return false;
+        }
+        if self.heard.len() >= REMEMBERED {
+            self.heard.clear();
+        }
+        self.absent.remove(&node);
+        self.heard.insert(node, relay);
+        true
+    }
+
+    /// Notes that a node is not connected to a relay.
+    pub(super) fn not_there(&mut self, node: NodeId, relay: usize) {
+        if self.heard.get(&node) == Some(&relay) {
+            self.heard.remove(&node);
+        }
+        if self.absent.len() >= REMEMBERED {
+            self.absent.clear();
+        }
+        self.absent.insert(node);
+    }
+
+    /// Sends a packet by the relay behind which the node is, or by all where that is not known. One
+    /// that cannot be sent is lost, as with UDP.
+    fn send(&self, to: NodeId, packet: &[u8]) {
+        let datagram = words::packet(to, packet);
+        let known = self.heard.get(&to).and_then(|relay| self.relays.get(relay));
+        let relays = known.map_or_else(|| self.relays.values().collect(), |relay| vec![relay]);
+        for relay in relays {
+            let _lost = relay.send_datagram(datagram.clone());
+        }
+    }
+}
+
+/// The socket.
+#[derive(Debug)]
+#[expect(
+    clippy::disallowed_types,
+    reason = "quinn lends its sockets to several tasks, of which one alone receives: nobody waits"
+)]
+pub(super) struct Socket {
+    own: NodeId,
+    routes: watch::Receiver<Routes>,
+    incoming: std::sync::Mutex<mpsc::Receiver<Packet>>,
+}
+
+impl Socket {
+    #[expect(clippy::disallowed_types, reason = "see the type")]
+    pub(super) fn new(
+        own: NodeId,
+        routes: watch::Receiver<Routes>,
+        incoming: mpsc::Receiver<Packet>,
+    ) -> Self {
+        Self { own, routes, incoming: std::sync::Mutex::new(incoming) }
+    }
+}
+
+impl AsyncUdpSocket for Socket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Always)
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if let Some(to) = NodeId::of_address(transmit.destination) {
+            self.routes.borrow().send(to, transmit.contents);
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let mut incoming = self.incoming.lock().map_err(|_| io::ErrorKind::Other)?;
+        let mut count = 0;
+        for (buffer, meta) in buffers.iter_mut().zip(metas) {
+            let Poll::Ready(Some((from, packet))) = incoming.poll_recv(context) else { break };
+            // one that is too long is none of QUIC's, and taken for rubbish
+            let length = packet.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&packet[..length]);
+            *meta = RecvMeta::default();
+            (meta.addr, meta.len, meta.stride) = (from.address(), length, length);
+            count += 1;
+        }
+        if count == 0 { Poll::Pending } else { Poll::Ready(Ok(count)) }
+    }
+
+    fn local_addr(&self) -> io::Result<std::net::SocketAddr> {
+        Ok(self.own.address())
+    }
+}
+
+/// A packet can always be sent, or lost.
+#[derive(Debug)]
+struct Always;
+
+impl UdpPoller for Always {
+    fn poll_writable(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

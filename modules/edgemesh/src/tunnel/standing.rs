@@ -1,0 +1,102 @@
+//! What `edgectl` shows of the tunnel.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use super::Tunnel;
+use super::peers::Peer;
+
+/// How many nodes are told of at most.
+const SHOWN: usize = 24;
+
+/// How the tunnel is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Standing {
+    /// Where other nodes dial this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<SocketAddr>,
+    /// Whether it passes on what they send to each other.
+    relay: bool,
+    /// The far ends that it dials.
+    relays: Vec<Relay>,
+    /// How many nodes are connected with this one, directly or through a relay.
+    nodes: usize,
+    /// Some of them.
+    peers: Vec<Node>,
+    /// Why it does not stand at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Relay {
+    endpoint: String,
+    connected: bool,
+    /// The node that it is, where it is connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtt_millis: Option<u64>,
+    /// Why it is not connected, or was not before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    name: String,
+    /// `direct` or `relay`.
+    via: &'static str,
+    rtt_millis: u64,
+    streams: usize,
+}
+
+fn millis(peer: &Peer) -> u64 {
+    u64::try_from(peer.connection.rtt().as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Tunnel {
+    /// Returns how it is now.
+    pub(super) fn standing(&self) -> Standing {
+        let peers = self.peers.borrow();
+        let troubles = self.troubles.borrow();
+        let relay = |(place, far): (usize, &module_runtime::net::Endpoint)| {
+            let peer = peers.dialled.get(&place).filter(|peer| peer.is_standing());
+            Relay {
+                endpoint: far.to_string(),
+                connected: peer.is_some(),
+                node: peer.map(|peer| peer.name.to_string()),
+                rtt_millis: peer.map(millis),
+                reason: troubles.get(&place).filter(|_| peer.is_none()).cloned(),
+            }
+        };
+        let direct =
+            peers.accepted.values().chain(peers.dialled.values()).map(|peer| (peer, "direct"));
+        let relayed = peers.relayed.values().filter_map(|it| it.peer.get()).map(|it| (it, "relay"));
+        let all = direct.chain(relayed).filter(|(peer, _)| peer.is_standing());
+        let mut nodes: Vec<Node> = all
+            .map(|(peer, via)| Node {
+                name: peer.name.to_string(),
+                via,
+                rtt_millis: millis(peer),
+                streams: peer.streams(),
+            })
+            .collect();
+        let count = nodes.len();
+        // the busiest first
+        nodes.sort_by(|one, other| (other.streams, &one.name).cmp(&(one.streams, &other.name)));
+        nodes.truncate(SHOWN);
+        Standing {
+            listen: self.config.listen,
+            relay: self.config.relay,
+            relays: self.config.relays.iter().enumerate().map(relay).collect(),
+            nodes: count,
+            peers: nodes,
+            trouble: self.trouble.borrow().clone(),
+        }
+    }
+}

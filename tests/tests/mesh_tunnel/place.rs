@@ -1,0 +1,275 @@
+//! Two nodes that do not reach each other and a relay that both reach, each in a network of its own;
+//! a pod that asks on the one, a pod that serves on the other.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use edgecore_tests::rig::network::Network;
+use edgecore_tests::rig::privilege::{had_or_skip, is_root};
+use edgecore_tests::rig::{Rig, Setup, filled};
+use ipc_proto::Module;
+use minicloud::pki::{Authority, Validity, pem};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
+use serde_json::{Value, json};
+
+/// The modules that take part: there is no cloud.
+const PRESENT: [Module; 2] = [Module::Metamanager, Module::Edgemesh];
+
+/// The service's address in the cluster.
+pub(crate) const CLUSTER: &str = "10.96.0.7:80";
+
+/// The pods: two nodes that know nothing of each other give the same addresses.
+const ASKS: &str = "10.88.0.2";
+const SERVES: &str = "10.88.0.2";
+const SERVED: u16 = 8080;
+
+/// Where each node reaches the relay.
+const RELAYS: [&str; 2] = ["192.0.2.1:20006", "198.51.100.1:20006"];
+
+/// How long the client of a test waits; longer means that it is not answered.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A node and the network that it is in.
+pub(crate) struct Node {
+    pub(crate) rig: Rig,
+    /// Goes with the node.
+    _network: Network,
+}
+
+/// All of it.
+pub(crate) struct Place {
+    pub(crate) relay: Node,
+    /// With the pod that asks.
+    pub(crate) near: Node,
+    /// With the pod that serves.
+    pub(crate) far: Node,
+    pub(crate) client: Network,
+    _server: Network,
+    pub(crate) authority: Authority,
+}
+
+impl Place {
+    /// Makes it; nothing where the host cannot. `near` has a certificate of another cluster.
+    pub(crate) fn new(with_stranger: bool) -> Result<Option<Self>> {
+        let able = is_root() && Path::new("/usr/sbin/nft").exists();
+        if !had_or_skip(able, "root and nftables")? {
+            return Ok(None);
+        }
+        let [relay, near, far] = [Network::new()?, Network::new()?, Network::new()?];
+        let [client, server] = [Network::new()?, Network::new()?];
+        for (link, node, net) in [("near", &near, "192.0.2"), ("far", &far, "198.51.100")] {
+            relay.link(link, node)?;
+            relay.does(&format!("ip addr add {net}.1/24 dev {link}"))?;
+            node.does(&format!("ip addr add {net}.2/24 dev eth0"))?;
+        }
+        join(&near, &client, ASKS)?;
+        join(&far, &server, SERVES)?;
+        serve(&server)?;
+        let authority = Authority::create()?;
+        let listen = json!({"listen": "0.0.0.0:20006", "relay": true});
+        let relay = start(relay, "hub", &authority, &authority, listen)?;
+        let dials = |address| json!({"relays": [address]});
+        let stranger = Authority::create()?;
+        let issuer = if with_stranger { &stranger } else { &authority };
+        let near = start(near, "edge1", &authority, issuer, dials(RELAYS[0]))?;
+        let far = start(far, "edge2", &authority, &authority, dials(RELAYS[1]))?;
+        Ok(Some(Self { relay, near, far, client, _server: server, authority }))
+    }
+
+    /// Asks the service by HTTP for a path, which is what it answers.
+    pub(crate) fn http(&self) -> Result<String> {
+        let Talk(mut stream) = self.connect()?;
+        let request = "GET /hello HTTP/1.1\r\nHost: web.shop\r\nConnection: close\r\n\r\n";
+        stream.get_mut().write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
+        ensure!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        Ok(body.to_owned())
+    }
+
+    /// Connects to the service.
+    pub(crate) fn connect(&self) -> Result<Talk> {
+        let to = CLUSTER.parse()?;
+        let stream = self.client.run(|| Ok(TcpStream::connect_timeout(&to, PATIENCE)?))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Talk(BufReader::new(stream)))
+    }
+
+    /// Sends datagrams of these sizes and expects each back.
+    pub(crate) fn datagrams(&self, sizes: &[usize]) -> Result<()> {
+        self.client.run(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            socket.connect(CLUSTER)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            let mut answer = vec![0; 65_536];
+            for size in sizes {
+                socket.send(&vec![7; *size])?;
+                let length = socket.recv(&mut answer)?;
+                ensure!(length == *size, "{length} bytes came back for {size}");
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Node {
+    /// Returns what the mesh reports of its tunnel.
+    pub(crate) fn tunnel(&self) -> Result<Value> {
+        let report = self.rig.module(Module::Edgemesh)?.report.context("no report")?;
+        Ok(report["tunnel"].clone())
+    }
+
+    /// Gives the node a certificate.
+    pub(crate) fn issue(&self, name: &str, authority: &Authority) -> Result<()> {
+        identity(&self.rig.setup().folder.path().join("certs"), name, authority)
+    }
+}
+
+/// Lays a link from a node to a pod, which has nothing but that.
+fn join(node: &Network, pod: &Network, address: &str) -> Result<()> {
+    node.link("pod0", pod)?;
+    node.does("ip addr add 10.88.0.1/24 dev pod0")?;
+    pod.does(&format!("ip addr add {address}/24 dev eth0"))?;
+    pod.does("ip route add default via 10.88.0.1").map(drop)
+}
+
+/// Writes a node's certificate and key, as edgehub does.
+fn identity(folder: &Path, node: &str, authority: &Authority) -> Result<()> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+    params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
+    let request = params.serialize_request(&key)?;
+    let usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let validity = Validity::from_now(Duration::from_secs(3600));
+    let certificate = authority.sign(request.der(), usages, validity)?;
+    fs::write(folder.join("server.key"), key.serialize_pem())?;
+    fs::write(folder.join("server.crt"), pem(&certificate))?;
+    Ok(())
+}
+
+/// The service and where it is served.
+fn objects() -> [Value; 2] {
+    let ports = |port: u16| {
+        json!([{"name": "http", "port": port, "protocol": "TCP"},
+            {"name": "udp", "port": port, "protocol": "UDP"}])
+    };
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"clusterIP": "10.96.0.7", "ports": ports(80)},
+    });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "web-1", "namespace": "shop",
+            "labels": {"kubernetes.io/service-name": "web"}},
+        "endpoints": [{"addresses": [SERVES], "nodeName": "edge2", "conditions": {"ready": true}}],
+        "ports": ports(SERVED),
+    });
+    [service, slice]
+}
+
+/// Starts a node in its network. Its certificate is of `issuer`, what it trusts of `authority`.
+fn start(
+    network: Network,
+    name: &str,
+    authority: &Authority,
+    issuer: &Authority,
+    mut tunnel: Value,
+) -> Result<Node> {
+    tunnel["enabled"] = true.into();
+    tunnel["keepAlive"] = "1s".into();
+    let rig = network.run(move || {
+        let mut setup = Setup::new()?;
+        for module in Module::ALL {
+            let enabled = PRESENT.contains(&module);
+            setup = setup.with(json!({"modules": {module.name(): {"enabled": enabled}}}));
+        }
+        let mesh = json!({"traffic": {"enabled": true}, "tunnel": tunnel});
+        setup = setup.with(json!({"modules": {"edgemesh": mesh}}));
+        setup.edgecore["modules"]["edged"]["hostnameOverride"] = name.into();
+        let certs = setup.folder.path().join("certs");
+        fs::create_dir(&certs)?;
+        fs::write(certs.join("rootCA.crt"), authority.pem())?;
+        identity(&certs, name, issuer)?;
+        filled::with_objects(&setup, &objects())?;
+        setup.start()
+    })?;
+    Ok(Node { rig, _network: network })
+}
+
+/// Serves HTTP, lines and datagrams in a pod until the test's process ends.
+fn serve(pod: &Network) -> Result<()> {
+    let (listener, socket) = pod.run(|| {
+        let all = ("0.0.0.0", SERVED);
+        Ok((TcpListener::bind(all)?, UdpSocket::bind(all)?))
+    })?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answer(stream));
+        }
+    });
+    std::thread::spawn(move || {
+        let mut datagram = vec![0; 65_536];
+        while let Ok((length, client)) = socket.recv_from(&mut datagram) {
+            if socket.send_to(&datagram[..length], client).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Answers one request by HTTP; who sends something else gets that back.
+fn answer(stream: TcpStream) -> Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut first = String::new();
+    reader.read_line(&mut first)?;
+    if !first.starts_with("GET ") {
+        reader.get_mut().write_all(first.as_bytes())?;
+        return std::io::copy(&mut reader.get_ref().try_clone()?, reader.get_mut())
+            .map(drop)
+            .context("the client is gone");
+    }
+    let mut line = String::from("more");
+    while !line.trim().is_empty() {
+        line.clear();
+        reader.read_line(&mut line)?;
+    }
+    let path = first.split(' ').nth(1).unwrap_or_default();
+    let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length";
+    write!(reader.get_mut(), "{head}: {}\r\n\r\n{path}", path.len())?;
+    Ok(())
+}
+
+/// A client's connection.
+pub(crate) struct Talk(BufReader<TcpStream>);
+
+impl Talk {
+    /// Sends a line and expects it back.
+    pub(crate) fn echo(&mut self, line: &str) -> Result<()> {
+        writeln!(self.0.get_mut(), "{line}")?;
+        let mut back = String::new();
+        self.0.read_line(&mut back)?;
+        ensure!(back.trim_end() == line, "{back:?} came back for {line:?}");
+        Ok(())
+    }
+
+    /// Sends much and returns how much of it comes back when it has finished.
+    pub(crate) fn pour(self, amount: usize) -> Result<usize> {
+        let mut stream = self.0.into_inner();
+        let mut writer = stream.try_clone()?;
+        let sender = std::thread::spawn(move || {
+            writer.write_all(&vec![b'x'; amount])?;
+            writer.shutdown(std::net::Shutdown::Write)
+        });
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all)?;
+        sender.join().map_err(|_| anyhow::anyhow!("the sender has panicked"))??;
+        Ok(all.len())
+    }
+}
