@@ -63,8 +63,11 @@ const TIDY: Duration = Duration::from_secs(5);
 /// How many connections of other nodes there are to this node's endpoints at most.
 const SERVED: usize = 4096;
 
-/// How long a flow of datagrams may take until it stands.
-const OPEN: Duration = Duration::from_secs(2);
+/// How long it may take until a stream stands: a few times there and back by satellite.
+pub(crate) const OPEN: Duration = Duration::from_secs(5);
+
+/// How long a node may be unknown to all relays: after a relay's restart the nodes come one by one.
+const ABSENT: Duration = Duration::from_secs(2);
 
 /// What the configuration says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -305,7 +308,10 @@ impl Tunnel {
 
     /// Says why a node has not answered in time.
     pub(crate) fn silence(&self, node: NodeId) -> io::Error {
-        let reason = if self.routes.borrow().is_absent(node) {
+        let routes = self.routes.borrow();
+        let reason = if routes.is_empty() {
+            "no relay is connected"
+        } else if routes.is_absent(node) {
             "no relay is connected with the node"
         } else {
             "the node does not answer"
@@ -332,13 +338,19 @@ impl Tunnel {
     async fn dial(self: &Rc<Self>, node: NodeId) -> io::Result<Peer> {
         let not_yet = || io::Error::new(io::ErrorKind::NotConnected, "the tunnel does not stand");
         let endpoints = self.endpoints.get().ok_or_else(not_yet)?;
-        if self.routes.borrow().is_empty() {
-            let reason = "no relay is connected";
-            return Err(io::Error::new(io::ErrorKind::NotConnected, reason));
-        }
+        let mut routes = self.routes.subscribe();
+        // who waits for that has a bound of time
+        drop(routes.wait_for(|routes| !routes.is_empty()).await);
         let config = endpoints.clients.borrow().inner.clone();
         let connecting = endpoints.inner.connect_with(config, node.address(), NAME);
-        let connection = connecting.map_err(io::Error::other)?.await?;
+        let hopeless = async {
+            sleep(ABSENT).await;
+            drop(routes.wait_for(|routes| routes.is_absent(node)).await);
+        };
+        let connection = tokio::select! {
+            connected = connecting.map_err(io::Error::other)? => connected?,
+            () = hopeless => return Err(self.silence(node)),
+        };
         let peer = match node_at(&connection) {
             Some(name) if NodeId::of(&name) == node => Peer::new(name, connection),
             other => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use edgecore_tests::rig::network::Network;
 use edgecore_tests::rig::privilege::{had_or_skip, is_root};
-use edgecore_tests::rig::{Rig, Setup, filled};
+use edgecore_tests::rig::{Rig, SOON, Setup, filled};
 use ipc_proto::Module;
 use minicloud::pki::{Authority, Validity, pem};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
@@ -31,7 +31,7 @@ const SERVED: u16 = 8080;
 const RELAYS: [&str; 2] = ["192.0.2.1:20006", "198.51.100.1:20006"];
 
 /// How long the client of a test waits; longer means that it is not answered.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = SOON;
 
 /// A node and the network that it is in.
 pub(crate) struct Node {
@@ -259,8 +259,9 @@ impl Talk {
         Ok(())
     }
 
-    /// Sends much and returns how much of it comes back when it has finished.
-    pub(crate) fn pour(self, amount: usize) -> Result<usize> {
+    /// Sends much after a line, and returns how much comes back until both have finished.
+    pub(crate) fn pour(mut self, amount: usize) -> Result<usize> {
+        self.echo("much")?;
         let mut stream = self.0.into_inner();
         let mut writer = stream.try_clone()?;
         let sender = std::thread::spawn(move || {

@@ -56,6 +56,9 @@ const FIRST_GUESS: Duration = Duration::from_millis(100);
 const COMMON_NAME: &str = "system:node:";
 const ORGANIZATION: &str = "system:nodes";
 
+/// The longest name of a node, in bytes.
+const MOST_OF_NAME: usize = 253;
+
 /// How the two kinds of connections are made: over a real socket, or through a relay.
 #[derive(Clone, Debug)]
 pub(super) struct Sides {
@@ -184,7 +187,9 @@ fn node_of(certificate: &CertificateDer<'_>) -> Option<String> {
     let subject = parsed.subject();
     let organization = subject.iter_organization().next()?.as_str().ok()?;
     let name = subject.iter_common_name().next()?.as_str().ok()?.strip_prefix(COMMON_NAME)?;
-    (organization == ORGANIZATION && !name.is_empty()).then(|| name.to_owned())
+    let is_sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+    let is_name = (1..=MOST_OF_NAME).contains(&name.len()) && name.bytes().all(is_sane);
+    (organization == ORGANIZATION && is_name).then(|| name.to_owned())
 }
 
 /// Random connection ids of eight bytes. quinn's own cannot be told from wrong ones by a later life

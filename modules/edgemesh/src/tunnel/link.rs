@@ -21,6 +21,9 @@ use super::{NAME, Tunnel, words};
 /// How long a dial may take.
 const DIAL: Duration = Duration::from_secs(5);
 
+/// How much is said of a trouble, in characters.
+const MOST_SAID: usize = 200;
+
 /// Keeps the connection to the far end at this place of the configuration standing, for ever.
 pub(super) async fn keep(tunnel: Rc<Tunnel>, place: usize) {
     let mut redial = Redial::default();
@@ -100,10 +103,7 @@ async fn carry(tunnel: &Rc<Tunnel>, place: usize, peer: Peer, began: Instant) ->
 fn take(tunnel: &Tunnel, place: usize, datagram: Bytes) {
     let Some((from, packet)) = words::unpack(datagram) else { return };
     if packet.is_empty() {
-        tunnel.routes.send_if_modified(|routes| {
-            routes.not_there(from, place);
-            false
-        });
+        tunnel.routes.send_modify(|routes| routes.not_there(from, place));
         return;
     }
     // nobody waits for this to change
@@ -119,8 +119,10 @@ fn take(tunnel: &Tunnel, place: usize, datagram: Bytes) {
 impl Tunnel {
     /// Tells operator and log why there is no connection; the log once for each reason.
     fn say(&self, place: usize, trouble: &str) {
-        let before = self.troubles.borrow_mut().insert(place, trouble.to_owned());
-        if before.as_deref() == Some(trouble) {
+        // what the other side says is part of it
+        let trouble: String = trouble.chars().filter(|c| !c.is_control()).take(MOST_SAID).collect();
+        let before = self.troubles.borrow_mut().insert(place, trouble.clone());
+        if before.as_ref() == Some(&trouble) {
             debug!("no tunnel: {trouble}");
         } else {
             warn!("no tunnel: {trouble}");

@@ -28,8 +28,8 @@ pub(super) struct Routes {
     relays: BTreeMap<usize, Connection>,
     /// Behind which of them each node was heard last.
     heard: BTreeMap<NodeId, usize>,
-    /// Of which a relay said last that they are not connected.
-    absent: BTreeSet<NodeId>,
+    /// The relays that said last of a node that it is not connected.
+    absent: BTreeMap<NodeId, BTreeSet<usize>>,
 }
 
 impl Routes {
@@ -40,27 +40,29 @@ impl Routes {
     pub(super) fn lost(&mut self, relay: usize) {
         self.relays.remove(&relay);
         self.heard.retain(|_, behind| *behind != relay);
+        self.absent.clear();
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.relays.is_empty()
     }
 
+    /// Tells whether all relays say that a node is not connected.
     pub(super) fn is_absent(&self, node: NodeId) -> bool {
-        self.absent.contains(&node)
+        let said = self.absent.get(&node);
+        said.is_some_and(|said| self.relays.keys().all(|relay| said.contains(relay)))
     }
 
-    /// Notes that a node was heard behind a relay; tells whether that is news.
-    pub(super) fn heard(&mut self, node: NodeId, relay: usize) -> bool {
-        if self.heard.get(&node) == Some(&relay) && !self.absent.contains(&node) {
-            return false;
+    /// Notes that a node was heard behind a relay.
+    pub(super) fn heard(&mut self, node: NodeId, relay: usize) {
+        if self.heard.get(&node) == Some(&relay) && !self.absent.contains_key(&node) {
+            return;
         }
         if self.heard.len() >= REMEMBERED {
             self.heard.clear();
         }
         self.absent.remove(&node);
         self.heard.insert(node, relay);
-        true
     }
 
     /// Notes that a node is not connected to a relay.
@@ -71,7 +73,7 @@ impl Routes {
         if self.absent.len() >= REMEMBERED {
             self.absent.clear();
         }
-        self.absent.insert(node);
+        self.absent.entry(node).or_default().insert(relay);
     }
 
     /// Sends a packet by the relay behind which the node is, or by all where that is not known. One

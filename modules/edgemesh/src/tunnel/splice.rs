@@ -4,7 +4,8 @@ use std::io::{self, ErrorKind};
 
 use bytes::{Bytes, BytesMut};
 use quinn::{RecvStream, SendStream, VarInt};
-use rustix::net::{Shutdown, shutdown};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::coop::consume_budget;
 
@@ -85,7 +86,7 @@ async fn down(from: &mut RecvStream, to: &TcpStream) -> io::Result<()> {
     }
     match shutdown(to, Shutdown::Write) {
         // it has gone by itself
-        Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
+        Ok(()) | Err(Errno::NOTCONN) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -125,10 +126,10 @@ async fn datagrams_down(from: &mut RecvStream, to: &UdpSocket) -> io::Result<()>
         }
         let mut datagram = vec![0; u16::from_be_bytes(length).into()];
         from.read_exact(&mut datagram).await.map_err(io::Error::other)?;
-        // one that cannot be sent is lost, but where nobody listens the flow ends
-        match to.try_send(&datagram) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Err(error),
-            Ok(_) | Err(_) => {}
+        // past the runtime, which does not know yet that a new socket can be written to; one that
+        // cannot be sent is lost, but where nobody listens the flow ends
+        if let Err(error @ Errno::CONNREFUSED) = send(to, &datagram, SendFlags::DONTWAIT) {
+            return Err(error.into());
         }
         consume_budget().await;
     }

@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::Tunnel;
 use super::peers::Peer;
 
-/// How many nodes are told of at most.
-const SHOWN: usize = 24;
+/// How many nodes are told of at most, and how much of each name: a report has its bound.
+const SHOWN: usize = 16;
+const OF_NAME: usize = 100;
 
 /// How the tunnel is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -55,6 +56,10 @@ struct Node {
     streams: usize,
 }
 
+fn clipped(name: &str) -> String {
+    name.chars().take(OF_NAME).collect()
+}
+
 fn millis(peer: &Peer) -> u64 {
     u64::try_from(peer.connection.rtt().as_millis()).unwrap_or(u64::MAX)
 }
@@ -67,9 +72,9 @@ impl Tunnel {
         let relay = |(place, far): (usize, &module_runtime::net::Endpoint)| {
             let peer = peers.dialled.get(&place).filter(|peer| peer.is_standing());
             Relay {
-                endpoint: far.to_string(),
+                endpoint: clipped(&far.to_string()),
                 connected: peer.is_some(),
-                node: peer.map(|peer| peer.name.to_string()),
+                node: peer.map(|peer| clipped(&peer.name)),
                 rtt_millis: peer.map(millis),
                 reason: troubles.get(&place).filter(|_| peer.is_none()).cloned(),
             }
@@ -80,7 +85,7 @@ impl Tunnel {
         let all = direct.chain(relayed).filter(|(peer, _)| peer.is_standing());
         let mut nodes: Vec<Node> = all
             .map(|(peer, via)| Node {
-                name: peer.name.to_string(),
+                name: clipped(&peer.name),
                 via,
                 rtt_millis: millis(peer),
                 streams: peer.streams(),
