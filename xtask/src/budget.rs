@@ -15,7 +15,7 @@ const KIB: u64 = 1024;
 /// container runtime are most of it. edgectl: mostly its command-line parser; the graphs of its live
 /// screen took the last 64 KiB. A change that needs
 /// more room raises a bound and says in its message what for.
-const BOUNDS: [u64; 2] = [10240 * KIB, 1600 * KIB];
+const BOUNDS: [u64; 2] = [11776 * KIB, 1600 * KIB];
 
 /// Checks the programs in `folder`; returns their sizes for the summary.
 pub(crate) fn check(folder: &Path) -> Result<String> {
