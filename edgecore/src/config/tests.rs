@@ -21,8 +21,13 @@ pub(super) fn convert(edgecore: &str, supervisor: &str) -> (Option<Config>, Find
     };
     let (edgecore, supervisor) = (write("edgecore.yaml", edgecore), write("s.yaml", supervisor));
     let mut findings = Findings::default();
-    let config = super::read(&edgecore, &supervisor, false, &mut findings);
+    let mut config = super::read(&edgecore, &supervisor, false, &mut findings);
     let prefix = format!("{}/", folder.path().display());
+    // The folder is another each time, and the module whose files these are is told of it.
+    for module in config.iter_mut().flat_map(|config| &mut config.modules) {
+        module.config = module.config.replace(&prefix, "").into();
+        module.writable.retain(|it| **it != *folder.path().to_string_lossy());
+    }
     for line in findings.errors.iter_mut().chain(&mut findings.warnings) {
         *line = line.replace(&prefix, "");
     }

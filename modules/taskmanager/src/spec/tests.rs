@@ -110,7 +110,8 @@ fn versions_and_images_that_a_shell_would_run_are_refused() {
             assert!(old.is_err(), "{version:?}");
         }
         for image in [(*hostile).to_owned(), format!("a/b{hostile}"), format!("{hostile}/a")] {
-            if image.is_empty() || image == "a/b" || image == "a/b-o" || image == "a/b--help" {
+            if ["", "a/b", "a/b-o", "a/b--help", "a/b/etc/passwd"].contains(&image.as_str()) {
+                // These are none at all, or images.
                 continue;
             }
             let spec = json!({"version": "v1.2.3", "image": image});
