@@ -114,8 +114,8 @@ impl Cloud {
         Ok(sessions.iter().any(|it| it.node == NODE && it.waiting == 0 && !it.in_flight))
     }
 
-    /// Returns what the node sent; heartbeats, barriers, acknowledgements and the list of what
-    /// metaserver watches left out.
+    /// Returns what the node sent; heartbeats, barriers, acknowledgements, and what metaserver asks
+    /// and watches on its own account, left out.
     ///
     /// # Errors
     /// When the cloud has ended.
@@ -124,7 +124,10 @@ impl Cloud {
         Ok(received
             .into_iter()
             .map(|it| it.message)
-            .filter(|it| !matches!(it.route.operation, Operation::Keepalive | Operation::Response))
+            .filter(|it| {
+                let operation = &it.route.operation;
+                !matches!(operation, Operation::Keepalive | Operation::Response | Operation::Null)
+            })
             .filter(|it| it.route.resource != Resource::KubernetesCa)
             .filter(|it| it.route.resource.to_string() != "watchapp/sync")
             .map(|it| format!("{} {}", it.route.operation, it.route.resource))
