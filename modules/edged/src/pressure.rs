@@ -252,7 +252,7 @@ impl Guard {
     ) -> Vec<String> {
         let living: Vec<&Shown> = pods.iter().filter(|it| is_living(it)).collect();
         let all = living.iter().map(|it| Arc::clone(&it.pod)).collect();
-        let mut measured = usage::measure(&self.host, all).await;
+        let mut measured = usage::measure(&self.host, self.places.groups.clone(), all).await;
         let mut candidates: Vec<Candidate> = living
             .iter()
             .filter(|it| !is_critical(&it.pod, it.object.is_some()))
@@ -284,7 +284,8 @@ impl Guard {
             return Vec::new();
         }
         let all = limited.iter().map(|it| Arc::clone(&it.pod)).collect();
-        let measured: BTreeMap<String, Usage> = usage::measure(&self.host, all).await;
+        let measured: BTreeMap<String, Usage> =
+            usage::measure(&self.host, self.places.groups.clone(), all).await;
         let mut gone = Vec::new();
         for Shown { pod, object, .. } in limited {
             let Some(usage) = measured.get(&pod.metadata.uid) else { continue };

@@ -18,7 +18,8 @@ pub(crate) fn read(ids: &[String], at: i64) -> BTreeMap<String, (Cpu, Memory)> {
     read_below(Path::new(ROOT), ids, at)
 }
 
-fn read_below(root: &Path, ids: &[String], at: i64) -> BTreeMap<String, (Cpu, Memory)> {
+/// As [`read`], where control groups are mounted at `root`.
+pub(crate) fn read_below(root: &Path, ids: &[String], at: i64) -> BTreeMap<String, (Cpu, Memory)> {
     if root.join("cgroup.controllers").exists() {
         let groups = find(root, ids);
         let read = |(id, group): (String, PathBuf)| Some((id, unified(&group, at)?));

@@ -22,15 +22,20 @@ use crate::worker::Host;
 /// The most files of one volume or container that are looked at.
 const FILES: u64 = 1_000_000;
 
-/// Measures pods; of a pod that nothing is known of there is nothing. By uid.
-pub(super) async fn measure(host: &Host, pods: Vec<Arc<Pod>>) -> BTreeMap<String, Usage> {
+/// Measures pods, with the control groups below `mount`; of a pod that nothing is known of there is
+/// nothing. By uid.
+pub(super) async fn measure(
+    host: &Host,
+    mount: PathBuf,
+    pods: Vec<Arc<Pod>>,
+) -> BTreeMap<String, Usage> {
     let told = ask(&host.runtime).await;
     let (root, logs) = (host.config.root.clone(), host.config.logs.clone());
     let groups = host.config.groups.clone();
     let measured = tokio::task::spawn_blocking(move || {
         let ids = told.iter().filter(|it| it.memory.is_none()).map(|it| it.id.clone());
         let ids: Vec<_> = ids.collect();
-        let known = cgroups::read(&ids, 0);
+        let known = cgroups::read_below(&mount, &ids, 0);
         let usage = |pod: &Arc<Pod>| {
             let uid = &pod.metadata.uid;
             let own = told.iter().filter(|it| it.uid == *uid);
