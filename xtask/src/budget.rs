@@ -11,11 +11,10 @@ const KIB: u64 = 1024;
 /// The greatest size of each shipped program in bytes, by its place in [`SHIPPED`].
 ///
 /// edgecore: supervisor and ten modules. Every process maps this one file, so growth costs flash and
-/// page cache once, but start-up relocations in each process; TLS, SQLite, HTTP, MQTT and the gRPC of the
-/// container runtime are most of it. edgectl: mostly its command-line parser; the graphs of its live
-/// screen took the last 64 KiB. A change that needs
-/// more room raises a bound and says in its message what for.
-const BOUNDS: [u64; 2] = [11776 * KIB, 1600 * KIB];
+/// page cache once, but start-up relocations in each process; TLS, SQLite, HTTP, MQTT, QUIC and the gRPC
+/// of the container runtime are most of it. edgectl: mostly its command-line parser, then archives and
+/// the live screen. A change that needs more room raises a bound and says in its message what for.
+const BOUNDS: [u64; 2] = [12544 * KIB, 1792 * KIB];
 
 /// Checks the programs in `folder`; returns their sizes for the summary.
 pub(crate) fn check(folder: &Path) -> Result<String> {
