@@ -4,7 +4,7 @@
 //! Each node keeps a connection to its relays. Two nodes that have no direct connection make one of
 //! their own, end to end, whose packets the relay passes on as datagrams inside of these: it cannot
 //! read or change them, nor speak for either. A [`link`] is a connection that this node dials, in
-//! [`relay`] are those that come, [`serve`] carries on what others ask for.
+//! [`relay`] are those that come, [`mod@serve`] carries on what others ask for.
 
 mod credentials;
 mod link;
