@@ -1,9 +1,13 @@
 //! Pods from the cloud to the container and back, with everything real: the shipped agent, a
 //! containerd, and a cloud.
 
+use std::fs;
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
-use edgecore_tests::rig::pods::{LONG, Node, page, pod};
+use edgecore_tests::rig::pods::{LONG, Node, page, pod, sleeper};
 use edgecore_tests::rig::wait_until;
+use ipc_proto::Module;
 use serde_json::{Value, json};
 
 /// A web server whose pages are a config map, a secret, a token and the pod's own name.
@@ -71,8 +75,7 @@ fn a_pod_of_the_cloud_serves_what_the_cloud_gave_it_and_goes() -> Result<()> {
 #[test]
 fn a_status_that_somebody_overwrote_is_told_again() -> Result<()> {
     let Some(node) = Node::start()? else { return Ok(()) };
-    let mut still =
-        pod("still", json!({"containers": [{"name": "c", "command": ["sleep", "1000000"]}]}));
+    let mut still = sleeper("still");
     node.apply(still.clone())?;
     let before = node.wait_pod_ready("still")?;
     still["metadata"]["labels"] = json!({"changed": "yes"});
@@ -82,4 +85,27 @@ fn a_status_that_somebody_overwrote_is_told_again() -> Result<()> {
     assert_eq!(after["phase"], "Running");
     assert_eq!(after["containerStatuses"], before["containerStatuses"], "it was touched");
     Ok(())
+}
+
+#[test]
+fn a_control_group_that_is_busy_goes_once_it_is_free() -> Result<()> {
+    let Some(node) = Node::start()? else { return Ok(()) };
+    node.apply(sleeper("busy"))?;
+    node.wait_pod_ready("busy")?;
+    let groups = node.containerd.leftovers()?.groups;
+    let mut stranger = Command::new("sleep").arg("600").spawn()?;
+    let pid = stranger.id().to_string();
+    let joined = groups.iter().any(|group| fs::write(group.join("cgroup.procs"), &pid).is_ok());
+    let seen = joined.then_some(()).context("the pod has no group that takes a process");
+    let seen = seen.and_then(|()| {
+        node.delete("busy")?;
+        node.wait_pod_gone("busy")?;
+        wait_until("the group is found busy", LONG, || {
+            node.rig.module_log(Module::Edged).contains("cannot remove the control group")
+        })
+    });
+    stranger.kill()?;
+    stranger.wait()?;
+    seen?;
+    node.wait_until_clean()
 }

@@ -162,11 +162,6 @@ impl Worker {
                 return false;
             }
         }
-        if let Some(groups) = &self.host.config.groups
-            && let Err(error) = groups.remove(&metadata.uid)
-        {
-            warn!(pod = %metadata.name, "cannot remove the control group of a pod: {error}");
-        }
         let logs = names::log_folder(&self.host.config.logs, &self.pod);
         if let Err(error) = fs::remove_dir_all(&logs)
             && error.kind() != ErrorKind::NotFound
@@ -175,6 +170,14 @@ impl Worker {
         }
         if let Err(error) = self.drop_folder().await {
             warn!(pod = %self.pod.metadata.name, "cannot remove the folder of a pod: {error}");
+            return false;
+        }
+        // The runtime may still be leaving it.
+        if let Some(groups) = &self.host.config.groups
+            && let Err(error) = groups.remove(&self.pod.metadata.uid)
+        {
+            let pod = &self.pod.metadata.name;
+            warn!(%pod, "cannot remove the control group of a pod yet: {error}");
             return false;
         }
         info!(pod = %self.pod.metadata.name, "nothing is left of a pod");
