@@ -1,9 +1,8 @@
 //! Stands for KubeEdge's own edgecore where that is to be replaced: it has a connection to the
-//! cloud's hub and the node's port, and ends at SIGTERM. It reads the same configuration, and
-//! touches nothing.
+//! cloud's hub, and ends at SIGTERM. It reads the same configuration, and touches nothing.
 
 use std::io::Read as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::thread::park_timeout;
 use std::time::Duration;
@@ -21,11 +20,7 @@ fn main() -> Result<()> {
     let text =
         std::fs::read(&config).with_context(|| format!("cannot read {}", config.display()))?;
     let config: Value = serde_json::from_slice(&text)?;
-    let modules = &config["modules"];
-    let hub = modules["edgeHub"]["websocket"]["server"].as_str().context("no hub")?;
-    let port = modules["edged"]["tailoredKubeletConfig"]["readOnlyPort"].as_u64();
-    let port = u16::try_from(port.context("no port")?)?;
-    let _node = TcpListener::bind(("127.0.0.1", port)).context("cannot take the node's port")?;
+    let hub = config["modules"]["edgeHub"]["websocket"]["server"].as_str().context("no hub")?;
     loop {
         if let Ok(mut stream) = TcpStream::connect(hub) {
             // The cloud waits for a greeting that does not come, and hangs up.

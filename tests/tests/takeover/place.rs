@@ -94,18 +94,26 @@ impl Place {
         Ok(fs::read_to_string(self.folder.join("pid"))?.trim().parse()?)
     }
 
-    /// Ends the agent at once.
+    /// Ends the service at once: the agent, and a script that is about to start one.
     pub(crate) fn end(&self) -> Result<()> {
-        process::signal(self.pid()?, Signal::KILL)
+        let words = [self.script(), self.program()];
+        let of_it = |line: &str| {
+            let mut parts = line.split('\0').map(Path::new);
+            parts.any(|part| words.iter().any(|word| word == part))
+        };
+        wait_until("nothing of the service is left", SOON, || {
+            let left = processes(of_it);
+            for pid in &left {
+                // it may have ended meanwhile
+                drop(process::signal(*pid, Signal::KILL));
+            }
+            left.is_empty()
+        })
     }
 
-    /// Does to the agent what a boot does: it ends at once, and whatever the service starts now is
-    /// started.
+    /// Does what a boot does: all of the service ends at once, and what it starts now is started.
     pub(crate) fn boot(&self) -> Result<()> {
-        if let Ok(pid) = self.pid() {
-            process::signal(pid, Signal::KILL).ok();
-            wait_until("it has ended", SOON, || !process::lives(pid))?;
-        }
+        self.end()?;
         let status = Command::new(self.script()).arg("start").status()?;
         ensure!(status.success(), "the script ended with {status}");
         Ok(())
@@ -223,6 +231,15 @@ impl Drop for Place {
     fn drop(&mut self) {
         drop(self.end());
     }
+}
+
+/// Returns the processes with such a command line.
+fn processes(wanted: impl Fn(&str) -> bool) -> Vec<u32> {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let line =
+        |process: &fs::DirEntry| fs::read(process.path().join("cmdline")).unwrap_or_default();
+    let of_it = all.filter(|process| wanted(&String::from_utf8_lossy(&line(process))));
+    of_it.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Returns the rights of a file.
