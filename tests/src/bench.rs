@@ -18,6 +18,7 @@ mod recovery;
 mod report;
 mod store;
 mod stream;
+mod wear;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -56,11 +57,13 @@ pub enum Part {
     LocalApi,
     /// Services, beside the way without them and beside nginx.
     Mesh,
+    /// Bytes written to the disk.
+    Wear,
 }
 
 impl Part {
     /// All parts, in the order in which they are run.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ipc,
         Self::Recovery,
         Self::Footprint,
@@ -73,6 +76,7 @@ impl Part {
         Self::Stream,
         Self::LocalApi,
         Self::Mesh,
+        Self::Wear,
     ];
 
     /// Returns the word for it on the command line.
@@ -91,6 +95,7 @@ impl Part {
             Self::Stream => "stream",
             Self::LocalApi => "local-api",
             Self::Mesh => "mesh",
+            Self::Wear => "wear",
         }
     }
 
@@ -108,6 +113,7 @@ impl Part {
             Self::Stream => stream::run(),
             Self::LocalApi => local_api::run(),
             Self::Mesh => mesh::run(),
+            Self::Wear => wear::run(),
         }
     }
 }

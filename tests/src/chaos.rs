@@ -6,6 +6,7 @@ pub mod pods;
 pub mod schedule;
 mod summary;
 mod watch;
+pub mod whole;
 
 use std::io::Write;
 use std::time::{Duration, Instant};

@@ -31,11 +31,13 @@ cargo xtask: the project's own commands
       install, fmt, clippy, build, test, quic, doc, deny, fuzz, units, budgets, packages, chaos
   cargo xtask bench [ARGUMENT...]
       Measures round trips, throughput, recovery, memory, the cloud link, the store and pods.
-  cargo xtask chaos [--seconds N] [--seed S] [--pods N | --devices]
+  cargo xtask chaos [--seconds N] [--seed S] [--pods N | --devices | --whole]
       Kills modules at random under load; fails if a message is lost. With --pods it kills edged
       every second while so many pods come and go; fails if one is restarted or something leaks.
       With --devices it kills what devices and MQTT pass through, mosquitto and a mapper among it,
       while the cloud comes and goes; fails if something acknowledged does not reach the cloud.
+      With --whole it is everything, on a node whose pods, devices, objects and streams are in use:
+      modules, supervisor, container runtime, disk and cloud; fails if a promise does not hold.
   cargo xtask dist [--bin-dir DIR] [--out DIR] [--revision N] [--check]
       Makes a deb, an rpm and a bill of materials of the shipped programs in target/dist. With
       --bin-dir of the programs in a folder, which are not built then. With --check they are made

@@ -14,7 +14,6 @@ use minicloud::Config;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::footprint::kib;
 use super::link::{self, millis};
 use super::store::{as_f64, record, with};
 use super::{ROUNDS, Row};
@@ -22,6 +21,7 @@ use crate::rig::cloud::Cloud;
 use crate::rig::mapper::Mapper;
 use crate::rig::mosquitto::free_port;
 use crate::rig::mqtt::{Link, message};
+use crate::rig::process::kib;
 use crate::rig::{Rig, SOON, process, wait_until};
 
 /// Devices that report.

@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::Row;
-use crate::rig::{Setup, binaries, process};
+use crate::rig::process::{self, kib};
+use crate::rig::{Setup, binaries};
 
 /// How long processor time is watched.
 const SAMPLE: Duration = Duration::from_secs(20);
@@ -63,13 +64,4 @@ pub(super) fn cpu_over(processes: &[u32], sample: Duration) -> Result<f64> {
     }
     let used = Duration::from_nanos(after - before);
     Ok(used.as_secs_f64() * 60.0 / begin.elapsed().as_secs_f64())
-}
-
-/// Sums fields of `/proc/<pid>/smaps_rollup`, in KiB.
-pub(super) fn kib(pid: u32, fields: &[&str]) -> Result<f64> {
-    let path = format!("/proc/{pid}/smaps_rollup");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let values = text.lines().filter_map(|line| line.split_once(':'));
-    let values = values.filter(|(field, _)| fields.contains(field));
-    values.map(|(_, value)| Ok(value.trim().trim_end_matches(" kB").parse::<f64>()?)).sum()
 }

@@ -7,8 +7,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use ipc_proto::Module;
 
-use super::footprint::kib;
 use super::{ROUNDS, Row};
+use crate::rig::process::kib;
 use crate::rig::{SOON, Setup, filled};
 
 /// How many pods are listed.

@@ -16,9 +16,9 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv,
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::footprint::kib;
 use super::{ROUNDS, Row};
 use crate::rig::mesh::{CLUSTER, PODS, Place};
+use crate::rig::process::kib;
 use crate::rig::{SOON, wait_until};
 use load::{Manner, Rate};
 use nginx::Nginx;

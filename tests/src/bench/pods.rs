@@ -11,9 +11,10 @@ use ipc_proto::Module;
 use minicloud::core::key::Key;
 use serde_json::json;
 
-use super::footprint::{cpu_over, kib};
+use super::footprint::cpu_over;
 use super::{ROUNDS, Row};
 use crate::rig::pods::{LONG, Node, sleeper};
+use crate::rig::process::kib;
 use crate::rig::{Setup, process, wait_until};
 
 /// How many pods are made at once.

@@ -14,10 +14,10 @@ use minicloud::{Config, Minicloud};
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::footprint::kib;
 use super::link::{millis, start};
 use super::{ROUNDS, Row};
 use crate::rig::cloud::{Cloud, NODE};
+use crate::rig::process::kib;
 use crate::rig::{Rig, SOON, process};
 
 /// Bytes of an object.

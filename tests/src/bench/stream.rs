@@ -9,9 +9,9 @@ use anyhow::{Context, Result, ensure};
 use ipc_proto::Module;
 use serde_json::json;
 
-use super::footprint::kib;
 use super::{ROUNDS, Row};
 use crate::rig::pods::{LONG, Node, pod};
+use crate::rig::process::kib;
 use crate::rig::spdy::{BOTH, OUTPUT};
 use crate::rig::stream::{Door, read_until};
 use crate::rig::{Setup, process, wait_until};

@@ -1,4 +1,4 @@
-//! `bench [PART...] [-o json]`: numbers of the shipped binary and of messages between two processes.
+//! `bench [PART...] [-o json|markdown]`: numbers of the shipped binary and of messages between two processes.
 //! They mean something in a release build only.
 
 use std::path::Path;
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["play", role, folder] => play(role, Path::new(folder)),
         ref arguments => match parse(arguments) {
-            Ok((parts, json)) => measure(&parts, json),
+            Ok((parts, form)) => measure(&parts, form),
             Err(error) => {
                 eprintln!("bench: {error:#}");
                 return ExitCode::from(2);
@@ -29,40 +29,51 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads the arguments: which parts, and whether as JSON.
-fn parse(arguments: &[&str]) -> Result<(Vec<Part>, bool)> {
+/// How the numbers are told.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Text,
+    Json,
+    Markdown,
+}
+
+/// Reads the arguments: which parts, and in which form.
+fn parse(arguments: &[&str]) -> Result<(Vec<Part>, Form)> {
     let mut parts = Vec::new();
-    let mut json = false;
+    let mut form = Form::Text;
     let mut arguments = arguments.iter();
     while let Some(&argument) = arguments.next() {
         match argument {
             "-o" => match arguments.next() {
-                Some(&"json") => json = true,
-                Some(&"text") => json = false,
-                other => bail!("-o {}, expected text or json", other.unwrap_or(&"")),
+                Some(&"json") => form = Form::Json,
+                Some(&"text") => form = Form::Text,
+                Some(&"markdown") => form = Form::Markdown,
+                other => bail!("-o {}, expected text, json or markdown", other.unwrap_or(&"")),
             },
             name => {
                 let found = Part::ALL.into_iter().find(|part| part.name() == name);
                 let names = Part::ALL.map(Part::name).join(", ");
                 parts.push(found.with_context(|| {
-                    format!("unknown part '{name}', expected some of {names}, and -o json")
+                    format!(
+                        "unknown part '{name}', expected some of {names}, and -o json or markdown"
+                    )
                 })?);
             }
         }
     }
-    Ok((if parts.is_empty() { Part::ALL.to_vec() } else { parts }, json))
+    Ok((if parts.is_empty() { Part::ALL.to_vec() } else { parts }, form))
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
-fn measure(parts: &[Part], json: bool) -> Result<()> {
+fn measure(parts: &[Part], form: Form) -> Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("bench: this is no release build, its numbers mean little");
     }
     let report = run(parts)?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{report}");
+    match form {
+        Form::Text => print!("{report}"),
+        Form::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Form::Markdown => print!("{}", report.to_markdown()),
     }
     Ok(())
 }

@@ -1,17 +1,20 @@
 //! `chaos --seconds N --seed S`: breaks modules of the shipped binary at random under load. With
 //! `--pods N` it is edged alone that is killed, every second, while so many pods come and go; with
-//! `--devices` it is whatever devices and messages pass through. Ends with 0 when every promise held,
-//! 1 when one did not, 2 on wrong usage.
+//! `--devices` it is whatever devices and messages pass through; with `--whole` it is everything, on a
+//! node in use. Ends with 0 when every promise held, 1 when one did not, 2 on wrong usage.
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use edgecore_tests::chaos::{Options, devices, pods, run};
+use edgecore_tests::chaos::{Options, devices, pods, run, whole};
 
 /// How long a run takes when nobody says.
 const SECONDS: u64 = 30;
+
+/// What is said where the runtime is missing.
+const NO_PODS: &str = "chaos: this machine cannot run pods\n";
 
 /// What is broken.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +22,7 @@ enum Among {
     Modules,
     Pods(usize),
     Devices,
+    Whole,
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
@@ -34,7 +38,7 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(reason) => {
             eprintln!(
-                "chaos: {reason}; usage: chaos [--seconds N] [--seed S] [--pods N | --devices]"
+                "chaos: {reason}; usage: chaos [--seconds N] [--seed S] [--pods N | --devices | --whole]"
             );
             return ExitCode::from(2);
         }
@@ -67,7 +71,11 @@ impl Among {
             }
             Self::Pods(pods) => match pods::run(options, pods)? {
                 Some(summary) => (summary.to_string(), summary.breaches.is_empty()),
-                None => ("chaos: this machine cannot run pods\n".to_owned(), true),
+                None => (NO_PODS.to_owned(), true),
+            },
+            Self::Whole => match whole::run(options)? {
+                Some(summary) => (summary.to_string(), summary.breaches.is_empty()),
+                None => (NO_PODS.to_owned(), true),
             },
         })
     }
@@ -79,8 +87,13 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Options, Among)
     let mut options = Options { time: Duration::from_secs(SECONDS), seed: since.as_secs() };
     let mut among = Among::Modules;
     while let Some(argument) = arguments.next() {
-        if argument == "--devices" {
-            among = Among::Devices;
+        let chosen = match argument.as_str() {
+            "--devices" => Some(Among::Devices),
+            "--whole" => Some(Among::Whole),
+            _ => None,
+        };
+        if let Some(chosen) = chosen {
+            among = chosen;
             continue;
         }
         let value = arguments.next().ok_or_else(|| format!("{argument} needs a number"))?;

@@ -6,7 +6,7 @@
 //! What mosquitto acknowledged and had not yet saved when it was killed is lost by mosquitto itself. It
 //! saves at each change here, so that this can be no more than the client had under way.
 
-mod ledger;
+pub(super) mod ledger;
 mod mapper;
 
 use std::fmt;

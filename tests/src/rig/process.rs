@@ -90,6 +90,18 @@ pub fn thread_times(pid: u32) -> Result<BTreeMap<String, u64>> {
     Ok(times)
 }
 
+/// Sums fields of `/proc/<pid>/smaps_rollup`, in KiB.
+///
+/// # Errors
+/// When there is no such process.
+pub fn kib(pid: u32, fields: &[&str]) -> Result<f64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let values = text.lines().filter_map(|line| line.split_once(':'));
+    let values = values.filter(|(field, _)| fields.contains(field));
+    values.map(|(_, value)| Ok(value.trim().trim_end_matches(" kB").parse::<f64>()?)).sum()
+}
+
 struct Stat {
     state: char,
     parent: u32,

@@ -19,14 +19,14 @@ struct Told {
 
 /// What the cloud was told.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(in crate::chaos) struct Ledger {
     looked: u64,
     /// The numbers of each topic, in the order of their first arrival.
     arrived: BTreeMap<String, Vec<u64>>,
     /// Messages that came more than once.
-    pub(super) again: u64,
+    pub(in crate::chaos) again: u64,
     /// Reports of devices.
-    pub(super) reports: u64,
+    pub(in crate::chaos) reports: u64,
     /// The identities of those: one that the cloud did not confirm before it went away comes again.
     seen: HashSet<MessageId>,
     /// Each property of each device.
@@ -38,7 +38,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When something came that must not, or the cloud's log was not read in time.
-    pub(super) fn look(&mut self, cloud: &Cloud) -> Result<()> {
+    pub(in crate::chaos) fn look(&mut self, cloud: &Cloud) -> Result<()> {
         let since = self.looked;
         let new = cloud.with(|cloud| async move { cloud.received(since).await })?;
         for received in new {
@@ -96,12 +96,17 @@ impl Ledger {
     }
 
     /// Returns how many messages came, each counted once.
-    pub(super) fn count(&self) -> u64 {
+    pub(in crate::chaos) fn count(&self) -> u64 {
         self.arrived.values().map(|numbers| numbers.len() as u64).sum()
     }
 
+    /// Tells whether this was the last value of every property that there is.
+    pub(in crate::chaos) fn all_are(&self, value: u64) -> bool {
+        !self.told.is_empty() && self.told.values().all(|told| told.value == value)
+    }
+
     /// Tells whether a message came on a topic.
-    pub(super) fn has(&self, topic: &str, number: u64) -> bool {
+    pub(in crate::chaos) fn has(&self, topic: &str, number: u64) -> bool {
         self.arrived.get(topic).is_some_and(|numbers| numbers.binary_search(&number).is_ok())
     }
 }
