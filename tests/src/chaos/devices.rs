@@ -21,7 +21,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::Options;
-use super::schedule::Dice;
+use super::schedule::{Bag, Dice};
 use crate::rig::bus::{Mode, Place};
 use crate::rig::devices::{device, model, report_of_all};
 use crate::rig::mqtt::{WINDOW, Writer};
@@ -139,7 +139,7 @@ struct Storm<'a> {
     mapper: Process,
     dice: Dice,
     /// The blows that are still to fall in this round.
-    bag: Vec<usize>,
+    bag: Bag,
     ledger: Ledger,
     /// The messages that the client of mosquitto was given, in order.
     outside: Vec<(String, u64)>,
@@ -174,7 +174,7 @@ impl<'a> Storm<'a> {
             place,
             mapper,
             dice: Dice(options.seed),
-            bag: Vec::new(),
+            bag: Bag::default(),
             ledger: Ledger::default(),
             outside: Vec::new(),
             killed_at: Vec::new(),
@@ -198,7 +198,7 @@ impl<'a> Storm<'a> {
             }
             self.work()?;
             if Instant::now() >= next {
-                let chosen = self.choose();
+                let chosen = self.bag.draw(&mut self.dice, BLOWS.len());
                 self.summary.blows[chosen].1 += 1;
                 let (name, blow) = BLOWS[chosen];
                 self.strike(blow).with_context(|| format!("cannot strike: {name}"))?;
@@ -212,14 +212,6 @@ impl<'a> Storm<'a> {
     /// Counts the blows that fell.
     fn struck(&self) -> usize {
         self.summary.blows.iter().map(|(_, count)| *count as usize).sum()
-    }
-
-    /// Draws a blow: each falls once before one falls again.
-    fn choose(&mut self) -> usize {
-        if self.bag.is_empty() {
-            self.bag.extend(0..BLOWS.len());
-        }
-        self.bag.swap_remove(self.dice.index(self.bag.len()))
     }
 
     /// Publishes a number: of ten, eight are messages and two are reports.

@@ -106,6 +106,20 @@ impl Dice {
     }
 }
 
+/// Draws from a list by chance, each thing once before one comes again.
+#[derive(Clone, Debug, Default)]
+pub struct Bag(Vec<usize>);
+
+impl Bag {
+    /// Draws a place in a list of `length`, which is not 0 and always the same.
+    pub fn draw(&mut self, dice: &mut Dice, length: usize) -> usize {
+        if self.0.is_empty() {
+            self.0.extend(0..length);
+        }
+        self.0.swap_remove(dice.index(self.0.len()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

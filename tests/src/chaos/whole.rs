@@ -19,7 +19,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::json;
 
 use super::Options;
-use super::schedule::Dice;
+use super::schedule::{Bag, Dice};
 use crate::rig::cri::Contained;
 use crate::rig::mosquitto::free_port;
 use crate::rig::pods::{LONG, Node, sleeper};
@@ -104,7 +104,7 @@ struct Storm {
     load: Load,
     dice: Dice,
     /// The blows that are still to fall in this round.
-    bag: Vec<usize>,
+    bag: Bag,
     /// The containers of the resting pods.
     first: BTreeMap<String, Contained>,
     summary: Summary,
@@ -127,7 +127,7 @@ impl Storm {
             blows: BLOWS.iter().map(|(name, _)| (*name, 0)).collect(),
             ..Summary::default()
         };
-        let (dice, bag) = (Dice(options.seed), Vec::new());
+        let (dice, bag) = (Dice(options.seed), Bag::default());
         let mut storm = Self { node, disk, load, dice, bag, first: BTreeMap::new(), summary };
         storm.first = storm.running()?;
         storm.measure(0)?;
@@ -147,7 +147,7 @@ impl Storm {
         while begin.elapsed() < time || self.summary.blows.iter().any(|(_, count)| *count == 0) {
             self.load.work(&self.node)?;
             if Instant::now() >= next {
-                let chosen = self.choose();
+                let chosen = self.bag.draw(&mut self.dice, BLOWS.len());
                 self.summary.blows[chosen].1 += 1;
                 let (name, blow) = BLOWS[chosen];
                 self.strike(blow).with_context(|| format!("cannot strike: {name}"))?;
@@ -156,14 +156,6 @@ impl Storm {
             park_timeout(Duration::from_millis(2));
         }
         Ok(())
-    }
-
-    /// Draws a blow: each falls once before one falls again.
-    fn choose(&mut self) -> usize {
-        if self.bag.is_empty() {
-            self.bag.extend(0..BLOWS.len());
-        }
-        self.bag.swap_remove(self.dice.index(self.bag.len()))
     }
 
     /// Waits until everything is where it belongs, and every way into the node works.
