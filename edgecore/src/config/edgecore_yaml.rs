@@ -213,7 +213,10 @@ impl Node {
                 "port": of_edged("tailoredKubeletConfig/readOnlyPort"),
             });
             config.insert("nodeApi".to_owned(), api);
-            config.insert("nodeIP".to_owned(), json!(of_edged("nodeIP")));
+            let ips = of_edged("nodeIP");
+            // Of the node's addresses the cloud reaches its streams by the first.
+            let first = ips.as_ref().and_then(|ips| Some(ips.as_str()?.split(',').next()?.trim()));
+            config.insert("nodeIP".to_owned(), json!(first));
         }
         if module == Module::Eventbus {
             config.insert("stateFolder".to_owned(), json!(self.folder_of_state("mqtt")));

@@ -4,29 +4,17 @@
 #[cfg(test)]
 mod tests;
 
-use crate::pod::make::{Quality, quality, rights};
+use crate::pod::amounts::{Quality, Room, is_critical, quality, request};
+use crate::pod::make::rights;
 use crate::pod::placement::{Taint, Terms};
-use crate::pod::spec::{Container, Pod, Port, Profile};
+use crate::pod::spec::{Pod, Port, Profile};
 use crate::pod::sysctl;
 use crate::pressure::threshold::Pressure;
-use crate::pressure::{EVICTED, Pressures, is_critical};
+use crate::pressure::{EVICTED, Pressures};
 use crate::status::Verdict;
 
 /// The label of a node's operating system.
 const OS: &str = "kubernetes.io/os";
-
-/// What all pods of the node may have together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Room {
-    /// Thousandths of a core.
-    pub(crate) cpu: i64,
-    /// Bytes.
-    pub(crate) memory: i64,
-    /// Bytes of the disk.
-    pub(crate) storage: i64,
-    /// How many there may be.
-    pub(crate) pods: i64,
-}
 
 fn no(reason: &'static str, message: impl Into<String>) -> Verdict {
     Verdict::new(reason, message)
@@ -157,34 +145,6 @@ pub(crate) fn suits(pod: &Pod, is_static: bool, node: &str, terms: &Terms) -> Re
         return Err(unmet("TaintToleration", why));
     }
     Ok(())
-}
-
-/// Returns what a pod asks for of a resource: what its containers take together, and the pod by itself.
-pub(crate) fn request(pod: &Pod, resource: &str) -> i64 {
-    together(pod, resource, |container| {
-        let lists = &container.resources;
-        let asked = lists.requests.get(resource).or_else(|| lists.limits.get(resource));
-        let asked = asked.map_or(0, |it| if resource == "cpu" { it.milli() } else { it.units() });
-        asked.max(0)
-    })
-}
-
-/// Adds up what the containers of a pod have together: the ordinary ones and the sidecars, or an init
-/// container beside the sidecars that are up before it, whichever is more, and what the pod takes by
-/// itself of this resource.
-pub(crate) fn together(pod: &Pod, resource: &str, of: impl Fn(&Container) -> i64) -> i64 {
-    let (mut sidecars, mut most) = (0_i64, 0);
-    for init in &pod.spec.init_containers {
-        let beside = sidecars.saturating_add(of(init));
-        most = beside.max(most);
-        if init.is_sidecar() {
-            sidecars = beside;
-        }
-    }
-    let most = pod.spec.containers.iter().map(of).fold(sidecars, i64::saturating_add).max(most);
-    let overhead = pod.spec.overhead.get(resource);
-    let overhead = overhead.map_or(0, |it| if resource == "cpu" { it.milli() } else { it.units() });
-    most.saturating_add(overhead.max(0))
 }
 
 /// Returns the ports of the node that a pod takes for as long as it lives.

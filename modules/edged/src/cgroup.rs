@@ -18,13 +18,13 @@ use serde::Deserialize;
 pub(crate) use kernel::PageSize;
 pub(crate) use kernel::{Kernel, Swap};
 
-use crate::config::Defence;
 use crate::cri::Runtime;
 use crate::cri::words as w;
-use crate::pod::make::{Quality, quality};
+use crate::pod::amounts::{Quality, quality};
 use crate::pod::names;
 use crate::pod::spec::Pod;
 use bounds::Bounds;
+pub(crate) use bounds::Every;
 
 /// Where control groups are mounted.
 pub(crate) const MOUNT: &str = "/sys/fs/cgroup";
@@ -141,12 +141,12 @@ impl Groups {
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub(crate) fn make(&self, pod: &Pod, defence: &Defence) -> io::Result<()> {
+    pub(crate) fn make(&self, pod: &Pod, every: Every) -> io::Result<()> {
         if self.driver == Driver::Systemd {
             return Ok(());
         }
         let group = self.of_pod(&pod.metadata.uid, quality(pod));
-        Bounds::of_pod(pod, defence, &Kernel::read()).write(Path::new(MOUNT), &group)
+        Bounds::of_pod(pod, every, &Kernel::read()).write(Path::new(MOUNT), &group)
     }
 
     /// Removes a pod's group, whatever quality it had; its containers are gone. Groups that systemd

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::admission::Room;
 use crate::cgroup::{Driver, Groups};
+use crate::pod::amounts::Room;
 use crate::pod::sysctl;
 pub(crate) use defence::Defence;
 
@@ -96,8 +96,8 @@ pub(crate) struct Config {
     pub(crate) cluster_dns: Vec<String>,
     /// The cluster's domain.
     pub(crate) cluster_domain: String,
-    /// The node's address, if the operator chose it.
-    pub(crate) address: Option<IpAddr>,
+    /// The node's addresses, if the operator chose them: one, or one of each family.
+    pub(crate) addresses: Vec<IpAddr>,
     /// Labels of the node beyond those that it has by itself.
     pub(crate) labels: BTreeMap<String, String>,
     /// Taints that the node is registered with, as JSON.
@@ -189,11 +189,7 @@ impl Sections {
         let statics = kubelet.static_pod_path.unwrap_or_default();
         check_folders(&root, &logs, &statics, &mut errors);
         let socket = socket(kubelet.container_runtime_endpoint, &mut errors);
-        let node_ip = edged.node_ip.filter(|text| !text.is_empty());
-        let address = node_ip.as_ref().and_then(|text| text.parse().ok());
-        if let (Some(text), None) = (&node_ip, address) {
-            errors.push(format!("edged.nodeIP is '{text}', expected an IP address"));
-        }
+        let addresses = node_ips(&edged.node_ip.unwrap_or_default(), &mut errors);
         let api_address = api_address(kubelet.address.as_deref(), &mut errors);
         let unsafe_sysctls = sysctls(kubelet.unsafe_sysctls, &mut errors);
         anyhow::ensure!(errors.is_empty(), errors.join("\n"));
@@ -208,7 +204,7 @@ impl Sections {
                 .into(),
             cluster_dns: kubelet.cluster_dns.unwrap_or_default(),
             cluster_domain: kubelet.cluster_domain.unwrap_or_else(|| "cluster.local".to_owned()),
-            address,
+            addresses,
             labels: edged.node_labels.unwrap_or_default(),
             taints: taints.iter().map(|taint| taint.get().into()).collect(),
             schedulable: edged.register_schedulable.unwrap_or(true),
@@ -265,6 +261,22 @@ fn socket(endpoint: Option<String>, errors: &mut Vec<String>) -> PathBuf {
         ));
     }
     socket
+}
+
+/// Reads the node's addresses.
+fn node_ips(text: &str, errors: &mut Vec<String>) -> Vec<IpAddr> {
+    let parts = text.split(',').map(str::trim).filter(|_| !text.is_empty());
+    let parsed: Option<Vec<IpAddr>> = parts.map(|part| part.parse().ok()).collect();
+    let good = |it: &Vec<IpAddr>| match it.as_slice() {
+        [] | [_] => true,
+        [first, second] => first.is_ipv4() != second.is_ipv4(),
+        _ => false,
+    };
+    parsed.filter(good).unwrap_or_else(|| {
+        let expected = "expected an IP address, or one of each family with a comma between them";
+        errors.push(format!("edged.nodeIP is '{text}', {expected}"));
+        Vec::new()
+    })
 }
 
 fn sysctls(patterns: Option<Vec<String>>, errors: &mut Vec<String>) -> Vec<String> {
@@ -347,6 +359,18 @@ mod tests {
         assert_eq!(at(true, "169.254.30.10:10550")?, Some(("169.254.30.10".to_owned(), 10_550)));
         assert_eq!(at(false, "169.254.30.10:10550")?, None);
         assert!(at(true, "here").unwrap_err().to_string().contains("'here'"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_node_has_an_address_of_each_family_at_the_most() -> anyhow::Result<()> {
+        let of = |text: &str| check(&format!(r#"{{"edged":{{"nodeIP":"{text}"}}}}"#));
+        let both: [IpAddr; 2] = ["2001:db8::7".parse()?, "192.0.2.7".parse()?];
+        assert_eq!(of("2001:db8::7, 192.0.2.7")?.addresses, both);
+        assert_eq!(of("192.0.2.7")?.addresses, both[1..]);
+        for bad in ["192.0.2.7,192.0.2.8", "192.0.2.7,", "192.0.2.7,2001:db8::7,2001:db8::8"] {
+            assert!(of(bad).unwrap_err().to_string().contains(bad));
+        }
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use services::Links;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) node: String,
-    pub(crate) host_ip: String,
+    pub(crate) host_ips: Vec<String>,
     pub(crate) pod_ips: Vec<String>,
     /// What all pods together may use, in thousandths of a core.
     pub(crate) cpu: i64,
@@ -186,7 +186,7 @@ pub(crate) fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Str
 pub(crate) fn field_value(pod: &Pod, field: &FieldRef, facts: &Facts) -> Result<String, String> {
     let metadata = &pod.metadata;
     let path = field.field_path.as_str();
-    let first = || facts.pod_ips.first().cloned().unwrap_or_default();
+    let first = |ips: &[String]| ips.first().cloned().unwrap_or_default();
     Ok(match path {
         "metadata.name" => metadata.name.clone(),
         "metadata.namespace" => metadata.namespace.clone(),
@@ -195,8 +195,9 @@ pub(crate) fn field_value(pod: &Pod, field: &FieldRef, facts: &Facts) -> Result<
         "metadata.annotations" => lines(metadata.annotations.as_ref()),
         "spec.nodeName" => facts.node.clone(),
         "spec.serviceAccountName" => pod.spec.service_account_name.clone(),
-        "status.hostIP" | "status.hostIPs" => facts.host_ip.clone(),
-        "status.podIP" => first(),
+        "status.hostIP" => first(&facts.host_ips),
+        "status.hostIPs" => facts.host_ips.join(","),
+        "status.podIP" => first(&facts.pod_ips),
         "status.podIPs" => facts.pod_ips.join(","),
         other => {
             let keyed = |map: &str| other.strip_prefix(map)?.strip_prefix("['")?.strip_suffix("']");

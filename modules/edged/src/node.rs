@@ -7,25 +7,25 @@ mod devices;
 pub(crate) mod dummy;
 pub(crate) mod host;
 mod images;
+mod lease;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_proto::{Content, Kind, Operation, Resource, Scope};
 use serde_json::{Map, Value, json};
-use time::OffsetDateTime;
-use time::macros::format_description;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::admission::Room;
 use crate::devices::Amounts;
 use crate::notes::About;
+use crate::pod::amounts::Room;
 use crate::pod::placement::Terms;
 use crate::pressure::Pressures;
 use crate::runtime::State;
-use crate::store::{Lack, object};
+use crate::store::Lack;
 use crate::worker::{Host, NodeFacts};
 use addresses::Addresses;
 use conditions::{Condition, Conditions};
@@ -44,12 +44,6 @@ const REPORT: i64 = 300_000;
 
 /// How long a failed registration waits, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(7));
-
-/// How long the node counts as alive after its lease was renewed, in seconds.
-const LEASE: u32 = 40;
-
-/// The namespace of all nodes' leases.
-const LEASES: &str = "kube-node-lease";
 
 /// Changes of addresses come in crowds.
 const GATHER: Duration = Duration::from_millis(200);
@@ -191,7 +185,7 @@ impl Node {
         let room = self.room();
         let known = NodeFacts {
             name: self.name.clone(),
-            address: self.facts.address.map(|it| it.to_string()).unwrap_or_default(),
+            addresses: self.facts.addresses.iter().map(IpAddr::to_string).collect(),
             cpu: room.cpu,
             memory: i64::try_from(self.facts.memory).unwrap_or(i64::MAX),
             room: room.memory,
@@ -200,6 +194,7 @@ impl Node {
             recursive: Arc::clone(&self.sources.runtime.borrow().recursive),
             runtime: if runtime.is_empty() { self.known.borrow().runtime.clone() } else { runtime },
             acknowledged: self.is_acknowledged(),
+            clash: self.sources.runtime.borrow().clash.clone(),
         };
         self.known.send_if_modified(|facts| std::mem::replace(facts, known.clone()) != known);
     }
@@ -318,8 +313,9 @@ impl Node {
         let version = if runtime.version.is_empty() { "Unknown" } else { &runtime.version };
         let (memory, disk, room) = (facts.memory, facts.disk, self.room());
         let pods = self.host.config.max_pods.to_string();
-        let mut addresses: Vec<Value> = Vec::new();
-        addresses.extend(facts.address.map(|it| json!({"type": "InternalIP", "address": it})));
+        let internal = facts.addresses.iter();
+        let internal = internal.map(|it| json!({"type": "InternalIP", "address": it}));
+        let mut addresses: Vec<Value> = internal.collect();
         addresses.push(json!({"type": "Hostname", "address": self.name}));
         let mut status = json!({
             "capacity": {
@@ -394,6 +390,11 @@ impl Node {
         status["conditions"] = conditions.iter().map(|it| it.to_json(now)).collect();
         status["$setElementOrder/conditions"] =
             conditions.iter().map(|it| json!({"type": it.kind})).collect();
+        if self.facts.addresses.len() > 1 {
+            // Their key in a patch is the type, which two of them share.
+            let list = status["addresses"].as_array_mut();
+            list.into_iter().for_each(|list| list.push(json!({"$patch": "replace"})));
+        }
         let patch = json!({"status": status}).to_string();
         let resource = self.resource(Kind::NodePatch);
         let telling = self.host.store.patch(resource, Content::text(&patch));
@@ -411,59 +412,6 @@ impl Node {
         info!(node = %self.name, "the cloud does not know the node any more");
         (self.lease, self.leased, self.uid) = (None, false, None);
     }
-
-    /// Renews the lease. Once it is renewed again after a time in which it was not, the state is
-    /// told anew: the cloud may have marked the node as not ready.
-    async fn renew_or_doubt(&mut self) {
-        match self.renew().await {
-            Ok(()) if std::mem::take(&mut self.doubted) => self.told = None,
-            Ok(()) => {}
-            Err(lack) => {
-                self.doubted = true;
-                debug!(?lack, "the lease was not renewed");
-            }
-        }
-    }
-
-    /// Renews the lease, or makes it.
-    async fn renew(&mut self) -> Result<(), Lack> {
-        let resource = object(LEASES, Kind::Lease, &self.name);
-        if self.lease.is_none() {
-            match self.host.store.exchange(Operation::Query, resource.clone(), Content::NULL).await
-            {
-                Ok(lease) => self.lease = Some(slim(lease)),
-                Err(Lack::NotFound) if self.leased => {
-                    self.lost();
-                    return Err(Lack::NotFound);
-                }
-                Err(Lack::NotFound) => {}
-                Err(lack) => return Err(lack),
-            }
-        }
-        let operation = if self.lease.is_some() { Operation::Update } else { Operation::Insert };
-        let mut lease = self
-            .lease
-            .clone()
-            .unwrap_or_else(|| json!({"metadata": {"name": self.name, "namespace": LEASES}}));
-        if let Some(uid) = self.uid.as_ref().filter(|uid| !uid.is_empty()) {
-            lease["metadata"]["ownerReferences"] =
-                json!([{"apiVersion": "v1", "kind": "Node", "name": self.name, "uid": uid}]);
-        }
-        lease["spec"] = json!({
-            "holderIdentity": self.name, "leaseDurationSeconds": LEASE, "renewTime": micros_now(),
-        });
-        let content = Content::from_raw(lease.to_string().into());
-        match self.host.store.exchange(operation, resource, content).await {
-            Ok(lease) => (self.lease, self.leased) = (Some(slim(lease)), true),
-            Err(Lack::NotFound) => self.lost(),
-            Err(lack @ (Lack::Conflict | Lack::Exists)) => {
-                self.lease = None;
-                return Err(lack);
-            }
-            Err(lack) => return Err(lack),
-        }
-        Ok(())
-    }
 }
 
 /// What was told of the node, but for the heartbeats.
@@ -480,21 +428,4 @@ async fn changed(addresses: &mut std::io::Result<Addresses>) {
         Ok(addresses) => addresses.changed().await,
         Err(_) => std::future::pending().await,
     }
-}
-
-/// Keeps of a lease what has to go back.
-fn slim(mut lease: Value) -> Value {
-    if let Some(metadata) = lease["metadata"].as_object_mut() {
-        metadata.remove("managedFields");
-    }
-    lease
-}
-
-/// Returns the time as leases have it.
-fn micros_now() -> String {
-    let format =
-        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-    let now = i128::from(module_runtime::unix_millis()) * 1_000_000;
-    let time = OffsetDateTime::from_unix_timestamp_nanos(now).ok();
-    time.and_then(|time| time.format(&format).ok()).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! Pods: what they are to be ([`spec`]), what there is of them ([`seen`]), what is to be done
 //! ([`plan`]), and how their parts are named ([`names`]).
 
+pub(crate) mod amounts;
 pub(crate) mod backoff;
 #[cfg(test)]
 mod hostile;

@@ -25,6 +25,7 @@ use self::core::Past;
 use crate::api::Ask;
 use crate::gc::{self, Gc};
 use crate::notes::About;
+use crate::pod::amounts::is_critical;
 use crate::pod::last::LastStatus;
 use crate::pod::spec::Pod;
 use crate::pods::Shown;
@@ -42,20 +43,11 @@ const LOOK: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(30);
 const GONE: Duration = Duration::from_millis(500);
 
-/// The least priority of pods that the system cannot do without.
-const CRITICAL: i32 = 2_000_000_000;
-
 /// A pod that has to go, and why.
 #[derive(Clone, Debug)]
 pub(crate) struct Eviction {
     pub(crate) uid: String,
     pub(crate) verdict: Verdict,
-}
-
-/// Tells whether a pod is one that the system cannot do without: no pressure keeps it off the node,
-/// nor drives it from there.
-pub(crate) fn is_critical(pod: &Pod, is_static: bool) -> bool {
-    is_static || pod.spec.priority.is_some_and(|priority| priority >= CRITICAL)
 }
 
 /// What looks after the node.

@@ -19,8 +19,7 @@ pub(crate) use tally::{BOUNDS, Tally};
 
 use crate::cri::Runtime;
 use crate::notes::{About, Notes};
-use crate::pod::spec::{Container, Pod, Probe};
-use crate::worker::Host;
+use crate::pod::spec::{Container, Probe};
 
 /// What is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,11 +93,16 @@ impl Drop for Probes {
 }
 
 impl Probes {
-    /// Makes it; what is found goes into `findings`, and what each try said into the host's notes.
-    pub(crate) fn new(host: &Host, pod: &Pod, findings: mpsc::Sender<Finding>) -> Self {
-        let (runtime, notes) = (host.runtime.clone(), host.notes.clone());
-        let (tally, uid) = (host.tally.clone(), pod.metadata.uid.clone());
-        Self { runtime, tasks: BTreeMap::new(), findings, notes, tally, uid }
+    /// Makes it for the pod of a uid; what is found goes into `findings`, what each try said into the
+    /// notes, and how many there were into the tally.
+    pub(crate) fn new(
+        runtime: Runtime,
+        uid: &str,
+        findings: mpsc::Sender<Finding>,
+        notes: Notes,
+        tally: Tally,
+    ) -> Self {
+        Self { runtime, tasks: BTreeMap::new(), findings, notes, tally, uid: uid.to_owned() }
     }
 
     /// Probes a running container from now on, unless it is probed so already. `place` is

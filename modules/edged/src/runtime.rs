@@ -51,6 +51,8 @@ pub(crate) struct State {
     pub(crate) recursive: Arc<BTreeSet<String>>,
     /// Who makes control groups for it, if it tells.
     driver: Option<Driver>,
+    /// Why it and the node cannot make control groups together; empty when they can.
+    pub(crate) clash: String,
 }
 
 /// Keeps the state up to date, for ever.
@@ -115,9 +117,11 @@ async fn look(
     };
     let mut trouble: Vec<_> =
         ["RuntimeReady", "NetworkReady"].into_iter().filter_map(unmet).collect();
-    trouble.extend(own.zip(driver).and_then(|(own, driver)| own.clash(driver)));
+    let clash = own.zip(driver).and_then(|(own, driver)| own.clash(driver));
+    trouble.extend(clash.clone());
     let (trouble, recursive) = (trouble.join("; "), Arc::new(recursive));
-    Ok(State { looked: true, name, version, trouble, recursive, driver })
+    let clash = clash.unwrap_or_default();
+    Ok(State { looked: true, name, version, trouble, recursive, driver, clash })
 }
 
 /// A pod that the runtime has something of.

@@ -69,7 +69,7 @@ pub(crate) struct Situation<'a> {
     pub(crate) verdict: Option<&'a Verdict>,
     /// What the runtime calls itself.
     pub(crate) runtime: &'a str,
-    pub(crate) host_ip: &'a str,
+    pub(crate) host_ips: &'a [String],
     /// When the pod was first seen here: Unix milliseconds.
     pub(crate) start: i64,
     pub(crate) now: i64,
@@ -118,27 +118,31 @@ pub(crate) fn patch(situation: &Situation<'_>, transitions: &mut Transitions) ->
     list("containerStatuses", &spec.containers, false);
     list("ephemeralContainerStatuses", &spec.ephemeral_containers, false);
     status.insert("startTime".to_owned(), rfc3339(situation.start).into());
-    if !situation.host_ip.is_empty() {
-        status.insert("hostIP".to_owned(), situation.host_ip.into());
-        status.insert("hostIPs".to_owned(), json!([{"ip": situation.host_ip}]));
-    }
-    let ips = ips(pod, seen, situation.host_ip);
-    if let Some(first) = ips.first() {
-        status.insert("podIP".to_owned(), first.as_str().into());
+    let pod_ips = ips(pod, seen, situation.host_ips);
+    for (one, all, ips, old) in [
+        ("hostIP", "hostIPs", situation.host_ips, &pod.status.host_ips),
+        ("podIP", "podIPs", &pod_ips, &pod.status.pod_ips),
+    ] {
+        let Some(first) = ips.first() else { continue };
+        status.insert(one.to_owned(), first.as_str().into());
         let mut list: Vec<_> = ips.iter().map(|ip| json!({"ip": ip})).collect();
-        let old = pod.status.pod_ips.iter().filter(|old| !ips.contains(&old.ip));
+        let old = old.iter().filter(|old| !ips.contains(&old.ip));
         list.extend(old.map(|old| json!({"ip": old.ip, "$patch": "delete"})));
-        status.insert("podIPs".to_owned(), list.into());
+        status.insert(all.to_owned(), list.into());
     }
     json!({"metadata": {"uid": situation.uid}, "status": status})
 }
 
-/// Returns a pod's addresses.
-pub(crate) fn ips(pod: &Pod, seen: &Seen, host_ip: &str) -> Vec<String> {
+/// Returns a pod's addresses: at most one of each family, that of the node's first address first.
+pub(crate) fn ips(pod: &Pod, seen: &Seen, host_ips: &[String]) -> Vec<String> {
     if pod.spec.host_network {
-        return Some(host_ip.to_owned()).filter(|ip| !ip.is_empty()).into_iter().collect();
+        return host_ips.to_vec();
     }
-    seen.sandboxes.iter().find(|it| !it.ips.is_empty()).map(|it| it.ips.clone()).unwrap_or_default()
+    let all = seen.sandboxes.iter().find(|it| !it.ips.is_empty()).map_or(&[][..], |it| &it.ips);
+    let is_v6 = |ip: &&String| ip.contains(':');
+    let first = host_ips.first().is_some_and(|ip| is_v6(&ip));
+    let of = |v6: bool| all.iter().find(|ip| is_v6(ip) == v6).cloned();
+    [of(first), of(!first)].into_iter().flatten().collect()
 }
 
 impl Situation<'_> {

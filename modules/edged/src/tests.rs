@@ -1,6 +1,7 @@
 //! The pod engine with a real containerd, and a store that the test plays: pods run, are told, heal,
 //! follow their config maps, survive the engine and go.
 
+mod addresses;
 mod admission;
 mod api;
 mod bench;
@@ -10,6 +11,7 @@ mod defence;
 mod devices;
 mod driver;
 mod fake;
+mod groups;
 mod images;
 mod life;
 pub(crate) mod plugin;

@@ -30,9 +30,9 @@ use crate::notes::{About, Notes};
 use crate::pod::backoff::adopted;
 use crate::pod::names;
 use crate::pod::placement::Terms;
-use crate::pod::plan::{Ledger, Plan, Sick, Stage, Step, paused_until, plan};
+use crate::pod::plan::{Ledger, Plan, Sick, Stage, Step, plan};
 use crate::pod::seen::Seen;
-use crate::pod::spec::{Metadata, Pod};
+use crate::pod::spec::Pod;
 use crate::pressure::Pressures;
 use crate::probes::{Finding, Probes, Purpose, Tally};
 use crate::status::{self, Transitions, Verdict};
@@ -58,7 +58,8 @@ pub(crate) struct Host {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeFacts {
     pub(crate) name: String,
-    pub(crate) address: String,
+    /// Its addresses, at most one of each family.
+    pub(crate) addresses: Vec<String>,
     /// Thousandths of a core that pods may use.
     pub(crate) cpu: i64,
     /// Bytes of memory that there are.
@@ -75,6 +76,8 @@ pub(crate) struct NodeFacts {
     pub(crate) recursive: Arc<BTreeSet<String>>,
     /// Whether the cloud took the node's state and its lease, as far as it was last told.
     pub(crate) acknowledged: bool,
+    /// Why no pod can run here as the runtime makes control groups; empty when they can.
+    pub(crate) clash: String,
 }
 
 /// What a worker is told.
@@ -127,11 +130,6 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// How often the files of a pod that has tokens or fields in them are looked after.
 const REFRESH: i64 = 60_000;
-
-/// How often an init container is looked at, and for how long, in milliseconds. After that it is
-/// enough to hear of its end.
-const INIT_LOOK: i64 = 100;
-const INIT_LOOKS: i64 = 3000;
 
 /// Findings that wait for the worker.
 const FINDINGS: usize = 16;
@@ -197,6 +195,7 @@ pub(crate) async fn run(
 ) {
     let (sender, mut findings) = mpsc::channel(FINDINGS);
     let first = orders.borrow_and_update().clone();
+    let mut facts = host.facts.clone();
     let mut refreshes = first.refreshes;
     let mut worker = Worker::new(host, first.pod, sender, shown);
     loop {
@@ -225,8 +224,10 @@ pub(crate) async fn run(
                 Duration::from_millis(u64::try_from(millis).unwrap_or_default()).min(LOOK)
             }),
         };
+        let addresses = worker.host.facts.borrow().addresses.clone();
         tokio::select! {
             changed = orders.changed() => if changed.is_err() { return },
+            Ok(_) = facts.wait_for(|facts| facts.addresses != addresses) => {}
             Some(finding) = findings.recv() => worker.on_finding(&finding),
             () = tokio::time::sleep(wait) => {}
         }
@@ -257,7 +258,13 @@ impl Worker {
     ) -> Self {
         let start = pod.status.start_time.as_deref().and_then(status::millis);
         Self {
-            probes: Probes::new(&host, &pod, findings),
+            probes: Probes::new(
+                host.runtime.clone(),
+                &pod.metadata.uid,
+                findings,
+                host.notes.clone(),
+                host.tally.clone(),
+            ),
             transitions: status::transitions(&pod),
             start: start.unwrap_or_else(module_runtime::unix_millis),
             ledger: Ledger { kept: host.config.defence.dead, ..Ledger::default() },
@@ -373,23 +380,6 @@ impl Worker {
         Round::Wait(wakes.into_iter().flatten().min())
     }
 
-    /// Notes once of each container that it is not started again at once.
-    fn note_pauses(&mut self, now: i64) {
-        for container in self.pod.spec.all_containers() {
-            let name = &container.name;
-            let Some(until) = paused_until(&self.seen, &self.ledger, name, now) else { continue };
-            if self.stage == Stage::Living
-                && self.pauses_noted.insert(name.clone(), until) != Some(until)
-            {
-                let Metadata { name: pod, namespace, uid, .. } = &self.pod.metadata;
-                let message = format!(
-                    "Back-off restarting failed container {name} in pod {pod}_{namespace}({uid})"
-                );
-                self.host.notes.warning(About::container(&self.pod, name), "BackOff", message);
-            }
-        }
-    }
-
     /// Takes the steps of a plan, but not the same ones again and again: a runtime that says it did
     /// what it did not would keep the processor busy.
     fn act(&mut self, plan: Plan, now: i64) -> Round {
@@ -411,16 +401,6 @@ impl Worker {
             && matches!(status.phase.as_str(), "" | "Pending")
             && self.seen.sandboxes.is_empty()
             && !pod_folder(&self.host.config.root, &metadata.uid).exists()
-    }
-
-    /// Returns when to look at an init container that has just begun: most end soon, and the others
-    /// wait for them.
-    fn inits_soon(&self, now: i64) -> Option<i64> {
-        let mut inits = self.pod.spec.init_containers.iter().filter(|init| !init.is_sidecar());
-        let young = |it: &crate::pod::seen::Contained| {
-            it.state == crate::pod::seen::State::Running && now - it.started < INIT_LOOKS
-        };
-        inits.any(|init| self.seen.latest(&init.name).is_some_and(young)).then_some(now + INIT_LOOK)
     }
 
     /// Returns when the pod has run for as long as it may.
@@ -485,9 +465,9 @@ impl Worker {
     fn facts(&self) -> Facts {
         let node = self.host.facts.borrow();
         Facts {
-            pod_ips: status::ips(&self.pod, &self.seen, &node.address),
+            pod_ips: status::ips(&self.pod, &self.seen, &node.addresses),
             node: node.name.clone(),
-            host_ip: node.address.clone(),
+            host_ips: node.addresses.clone(),
             cpu: node.cpu,
             memory: node.memory,
         }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use hyper::Response;
 use serde_json::{Value, json};
 
-use super::reply::{self, Body, Refusal, Reply, without_nulls};
+use super::reply::{self, Body, Refusal, Reply};
 use super::{Site, whole};
 use crate::config::Config;
 use crate::cri::words as w;
 use crate::pod::names;
-use crate::pod::spec::{Container, Pod, Port, Texts};
+use crate::pod::spec::Texts;
 use crate::pods::Shown;
 
 /// A container that the runtime has.
@@ -110,44 +110,6 @@ pub(crate) async fn running(site: &Site) -> Reply {
     };
     let items: Vec<_> = pods.into_iter().map(show).collect();
     Ok(reply::json(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})))
-}
-
-/// Shows a pod that nobody has as it came: of its metadata and specification what is acted on here,
-/// and its status.
-pub(super) fn show(shown: &Shown) -> Value {
-    let Pod { metadata, spec, .. } = &*shown.pod;
-    let container = |it: &Container| {
-        let port = |it: &Port| {
-            without_nulls(json!({
-                "name": Some(&it.name).filter(|name| !name.is_empty()),
-                "containerPort": it.container_port,
-                "hostPort": Some(it.host_port).filter(|port| *port != 0),
-                "protocol": Some(&it.protocol).filter(|name| !name.is_empty()),
-            }))
-        };
-        let ports: Vec<_> = it.ports.iter().map(port).collect();
-        let sidecar = it.is_sidecar().then_some("Always");
-        without_nulls(json!({
-            "name": it.name, "image": it.image, "ports": ports, "restartPolicy": sidecar,
-        }))
-    };
-    let containers = |list: &[Container]| list.iter().map(container).collect::<Vec<_>>();
-    json!({
-        "metadata": without_nulls(json!({
-            "name": metadata.name, "namespace": metadata.namespace, "uid": metadata.uid,
-            "labels": metadata.labels, "annotations": metadata.annotations,
-            "creationTimestamp": metadata.creation_timestamp,
-            "deletionTimestamp": metadata.deletion_timestamp,
-            "deletionGracePeriodSeconds": metadata.deletion_grace_period_seconds,
-        })),
-        "spec": {
-            "nodeName": spec.node_name,
-            "hostNetwork": spec.host_network,
-            "initContainers": containers(&spec.init_containers),
-            "containers": containers(&spec.containers),
-        },
-        "status": shown.status(),
-    })
 }
 
 /// Answers with the part of kubelet's configuration that is in force here.

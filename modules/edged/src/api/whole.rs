@@ -7,11 +7,11 @@
 use hyper::Response;
 use hyper::header::{HeaderValue, WARNING};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
-use super::pods::show;
-use super::reply::{self, Body};
+use super::reply::{self, Body, without_nulls};
+use crate::pod::spec::{Container, Pod, Port};
 use crate::pods::Shown;
 use crate::statics::MIRROR;
 use crate::store::Store;
@@ -95,4 +95,42 @@ fn written(shown: &Shown, row: Option<&Came<'_>>) -> String {
     }
     let whole = Whole { metadata: came.metadata, spec: came.spec, status };
     serde_json::to_string(&whole).expect("texts and JSON can be written")
+}
+
+/// Shows a pod that nobody has as it came: of its metadata and specification what is acted on here,
+/// and its status.
+fn show(shown: &Shown) -> Value {
+    let Pod { metadata, spec, .. } = &*shown.pod;
+    let container = |it: &Container| {
+        let port = |it: &Port| {
+            without_nulls(json!({
+                "name": Some(&it.name).filter(|name| !name.is_empty()),
+                "containerPort": it.container_port,
+                "hostPort": Some(it.host_port).filter(|port| *port != 0),
+                "protocol": Some(&it.protocol).filter(|name| !name.is_empty()),
+            }))
+        };
+        let ports: Vec<_> = it.ports.iter().map(port).collect();
+        let sidecar = it.is_sidecar().then_some("Always");
+        without_nulls(json!({
+            "name": it.name, "image": it.image, "ports": ports, "restartPolicy": sidecar,
+        }))
+    };
+    let containers = |list: &[Container]| list.iter().map(container).collect::<Vec<_>>();
+    json!({
+        "metadata": without_nulls(json!({
+            "name": metadata.name, "namespace": metadata.namespace, "uid": metadata.uid,
+            "labels": metadata.labels, "annotations": metadata.annotations,
+            "creationTimestamp": metadata.creation_timestamp,
+            "deletionTimestamp": metadata.deletion_timestamp,
+            "deletionGracePeriodSeconds": metadata.deletion_grace_period_seconds,
+        })),
+        "spec": {
+            "nodeName": spec.node_name,
+            "hostNetwork": spec.host_network,
+            "initContainers": containers(&spec.init_containers),
+            "containers": containers(&spec.containers),
+        },
+        "status": shown.status(),
+    })
 }

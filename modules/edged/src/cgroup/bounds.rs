@@ -6,9 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::kernel::Kernel;
-use crate::admission::{request, together};
-use crate::config::Defence;
-use crate::pod::make::{Quality, quality, quota, shares};
+use crate::pod::amounts::{Quality, quality, quota, request, shares, together};
 use crate::pod::spec::{Container, Pod};
 
 /// Bounds of a group; nothing where it has none.
@@ -26,12 +24,21 @@ pub(crate) struct Bounds {
     pub(crate) huge: Vec<(String, i64)>,
 }
 
+/// What bounds every pod alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Every {
+    /// Processes and threads.
+    pub(crate) pids: Option<i64>,
+    /// Over how many microseconds limits on the processor hold; nothing when they do not count.
+    pub(crate) quota_period: Option<i64>,
+}
+
 /// The controllers that are written to.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "hugetlb"];
 
 impl Bounds {
     /// Returns the bounds of a pod. Those of all its containers bound it only when each has one.
-    pub(crate) fn of_pod(pod: &Pod, defence: &Defence, kernel: &Kernel) -> Self {
+    pub(crate) fn of_pod(pod: &Pod, every: Every, kernel: &Kernel) -> Self {
         let all = |key: &str| {
             let has =
                 |it: &Container| it.resources.limits.get(key).is_some_and(|it| it.milli() > 0);
@@ -45,7 +52,7 @@ impl Bounds {
             let asked = request(pod, &size.resource);
             (size.name.clone(), asked)
         });
-        let period = defence.quota_period;
+        let period = every.quota_period;
         let quality = quality(pod);
         let (milli, memory) = if quality == Quality::BestEffort {
             (None, None)
@@ -57,7 +64,7 @@ impl Bounds {
             shares: Some(shares(asked)),
             quota: milli.zip(period).map(|(milli, period)| (quota(milli, period), period)),
             memory,
-            pids: defence.pids,
+            pids: every.pids,
             huge: huge.collect(),
         }
     }

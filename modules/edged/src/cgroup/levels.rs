@@ -10,10 +10,9 @@ use tracing::{debug, warn};
 
 use super::bounds::Bounds;
 use super::{Driver, Groups, MOUNT};
-use crate::admission::request;
 use crate::api::Ask;
 use crate::notes::About;
-use crate::pod::make::{Quality, quality, shares};
+use crate::pod::amounts::{Quality, quality, request, shares};
 use crate::pod::spec::Pod;
 use crate::worker::{Host, NodeFacts};
 

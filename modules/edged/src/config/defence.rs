@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::admission::Room;
+use crate::cgroup::Every;
 use crate::duration;
 use crate::gc::dead;
 use crate::gc::images;
+use crate::pod::amounts::Room;
 use crate::pressure::threshold::{Signal, Tables, Threshold, thresholds};
 use crate::quantity::Quantity;
 use crate::rotate;
@@ -91,10 +92,8 @@ pub(crate) struct Defence {
     pub(crate) reserved: Reserved,
     /// Whether all pods together are bounded to what the node can give them.
     pub(crate) bounds_pods: bool,
-    /// The most processes and threads of a pod; nothing for no bound.
-    pub(crate) pids: Option<i64>,
-    /// Whether limits on the processor are kept, and over which period in microseconds.
-    pub(crate) quota_period: Option<i64>,
+    /// What bounds each pod.
+    pub(crate) every: Every,
     pub(crate) fail_swap: bool,
 }
 
@@ -152,8 +151,10 @@ impl Keys {
             logs,
             reserved: self.reserved(errors),
             bounds_pods,
-            pids: self.pod_pids_limit.filter(|limit| *limit > 0),
-            quota_period: self.quota.unwrap_or(true).then_some(period.clamp(1, 1000) * 1000),
+            every: Every {
+                pids: self.pod_pids_limit.filter(|limit| *limit > 0),
+                quota_period: self.quota.unwrap_or(true).then_some(period.clamp(1, 1000) * 1000),
+            },
             fail_swap: self.fail_swap_on.unwrap_or(false),
         }
     }

@@ -213,6 +213,10 @@ pub struct LinuxPodSandboxConfig {
     pub security_context: Option<LinuxSandboxSecurityContext>,
     #[prost(btree_map = "string, string", tag = "3")]
     pub sysctls: BTreeMap<String, String>,
+    #[prost(message, optional, tag = "4")]
+    pub overhead: Option<LinuxContainerResources>,
+    #[prost(message, optional, tag = "5")]
+    pub resources: Option<LinuxContainerResources>,
 }
 
 /// A sandbox as it is to be.

@@ -13,8 +13,9 @@ fn pod(container: &str) -> Pod {
 }
 
 fn facts() -> Facts {
-    let (node, host_ip) = ("edge1".to_owned(), "192.0.2.1".to_owned());
-    Facts { node, host_ip, pod_ips: vec!["10.0.0.5".to_owned()], cpu: 2000, memory: 1 << 30 }
+    let list = |ips: [&str; 2]| ips.map(str::to_owned).to_vec();
+    let (host_ips, pod_ips) = (list(["192.0.2.1", "2001:db8::1"]), list(["10.0.0.5", "fd00::5"]));
+    Facts { node: "edge1".to_owned(), host_ips, pod_ips, cpu: 2000, memory: 1 << 30 }
 }
 
 fn found() -> Found {

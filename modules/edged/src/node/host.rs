@@ -9,7 +9,8 @@ use crate::config::Config;
 /// The host as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostFacts {
-    pub(crate) address: Option<IpAddr>,
+    /// The node's address, and one of the other family if the operator named one.
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) cpus: u32,
     /// Bytes.
     pub(crate) memory: u64,
@@ -31,7 +32,7 @@ impl HostFacts {
         let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let uname = rustix::system::uname();
         Self {
-            address: config.address.or_else(route_address),
+            addresses: addresses(config),
             cpus: cpus(&line("/sys/devices/system/cpu/online")),
             memory: memory(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
             disk: disk(config),
@@ -45,9 +46,16 @@ impl HostFacts {
 
     /// Looks again at what may change while the host runs.
     pub(crate) fn look_again(&mut self, config: &Config) {
-        self.address = config.address.or_else(route_address);
+        self.addresses = addresses(config);
         self.disk = disk(config);
     }
+}
+
+fn addresses(config: &Config) -> Vec<IpAddr> {
+    if config.addresses.is_empty() {
+        return route_address().into_iter().collect();
+    }
+    config.addresses.clone()
 }
 
 /// Returns the address that traffic to the outside leaves with. Nothing is sent.

@@ -177,7 +177,7 @@ fn take(pod: &Pod) {
                 stage: plan.stage,
                 verdict: None,
                 runtime: "x",
-                host_ip: "192.0.2.1",
+                host_ips: &["192.0.2.1".to_owned()],
                 start: 0,
                 now: 1_795_407_792_000,
             };

@@ -11,6 +11,8 @@ pub(crate) struct LastStatus {
     pub(crate) message: Option<String>,
     pub(crate) start_time: Option<String>,
     pub(crate) conditions: Vec<LastCondition>,
+    #[serde(rename = "hostIPs")]
+    pub(crate) host_ips: Vec<Ip>,
     #[serde(rename = "podIPs")]
     pub(crate) pod_ips: Vec<Ip>,
     pub(crate) container_statuses: Vec<LastContainer>,

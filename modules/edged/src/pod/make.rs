@@ -8,11 +8,11 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::amounts::{Quality, asked, is_critical, limit, of_containers, quality, quota, shares};
 use super::names;
-use super::spec::{Container, Pod, Quantity};
+use super::spec::{Container, Pod};
 use crate::cgroup::{Groups, Kernel, Swap};
 use crate::cri::words as w;
-use crate::pressure::is_critical;
 
 /// The name server settings of a host or a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -194,63 +194,15 @@ pub(crate) fn sandbox(
                 .unwrap_or_default(),
             security_context: Some(security),
             sysctls,
+            overhead: Some(overhead(pod, settings)),
+            resources: Some(of_sandbox(pod, settings)),
         }),
     }
 }
 
-/// How well a pod's resources are secured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Quality {
-    Guaranteed,
-    Burstable,
-    BestEffort,
-}
-
-/// Judges a pod's requests and limits.
-pub(crate) fn quality(pod: &Pod) -> Quality {
-    let relevant = |map: &BTreeMap<String, Quantity>, key: &str| {
-        map.get(key).copied().filter(|quantity| quantity.milli() > 0)
-    };
-    let (mut any, mut all) = (false, true);
-    for container in pod.spec.all_containers() {
-        for key in ["cpu", "memory"] {
-            let limit = relevant(&container.resources.limits, key);
-            let request = relevant(&container.resources.requests, key);
-            any |= limit.is_some() || request.is_some();
-            all &= limit.is_some() && request.is_none_or(|request| Some(request) == limit);
-        }
-    }
-    match (any, all) {
-        (false, _) => Quality::BestEffort,
-        (true, true) => Quality::Guaranteed,
-        (true, false) => Quality::Burstable,
-    }
-}
-
-/// Returns how many shares of the processor so many thousandths of a core are.
-pub(crate) const fn shares(milli: i64) -> i64 {
-    let shares = milli.saturating_mul(1024) / 1000;
-    if shares < 2 {
-        2
-    } else if shares > 262_144 {
-        262_144
-    } else {
-        shares
-    }
-}
-
-/// Returns how many microseconds of a period so many thousandths of a core are.
-pub(crate) fn quota(milli: i64, period: i64) -> i64 {
-    (milli.saturating_mul(period) / 1000).max(1000)
-}
-
 /// Returns how willingly the kernel kills a container when memory is short.
 fn oom_score(pod: &Pod, container: &Container, memory: i64) -> i64 {
-    let asked = |container: &Container| {
-        let lists = &container.resources;
-        let asked = lists.requests.get("memory").or_else(|| lists.limits.get("memory"));
-        i128::from(asked.map_or(0, |it| it.units()))
-    };
+    let asked = |container: &Container| i128::from(asked(container, "memory"));
     if pod.spec.priority_class_name == "system-node-critical" && is_critical(pod, false) {
         return -997;
     }
@@ -269,33 +221,59 @@ fn oom_score(pod: &Pod, container: &Container, memory: i64) -> i64 {
     }
 }
 
+/// Returns what a pod takes by itself; a runtime that makes machines of pods needs to know it.
+fn overhead(pod: &Pod, settings: &Settings<'_>) -> w::LinuxContainerResources {
+    let own = &pod.spec.overhead;
+    if own.is_empty() {
+        return w::LinuxContainerResources::default();
+    }
+    let milli = own.get("cpu").map_or(0, |it| it.milli());
+    let memory = own.get("memory").map_or(0, |it| it.units());
+    bounded(milli, milli, memory, settings)
+}
+
+/// Returns what the containers of a pod use together.
+fn of_sandbox(pod: &Pod, settings: &Settings<'_>) -> w::LinuxContainerResources {
+    let limits = |resource: &str| of_containers(pod, |container| limit(container, resource));
+    let milli = of_containers(pod, |container| asked(container, "cpu"));
+    bounded(milli, limits("cpu"), limits("memory"), settings)
+}
+
+/// Writes amounts for the runtime: thousandths of a core that are asked for and that may be used, and
+/// bytes of memory; 0 is no limit.
+fn bounded(
+    asked: i64,
+    milli: i64,
+    memory: i64,
+    settings: &Settings<'_>,
+) -> w::LinuxContainerResources {
+    let limited = Some(milli).filter(|milli| *milli > 0).zip(settings.quota_period);
+    w::LinuxContainerResources {
+        cpu_period: limited.map_or(0, |(_, period)| period),
+        cpu_quota: limited.map_or(0, |(milli, period)| quota(milli, period)),
+        cpu_shares: shares(asked),
+        memory_limit_in_bytes: memory,
+        ..w::LinuxContainerResources::default()
+    }
+}
+
 fn resources(
     pod: &Pod,
     container: &Container,
     settings: &Settings<'_>,
 ) -> w::LinuxContainerResources {
-    let lists = &container.resources;
-    let limit = |key: &str| lists.limits.get(key).copied();
-    let request = |key: &str| lists.requests.get(key).copied().or_else(|| limit(key));
-    let milli = limit("cpu").map(Quantity::milli).filter(|milli| *milli > 0);
-    let limited = milli.zip(settings.quota_period);
-    let memory = limit("memory").map_or(0, Quantity::units);
+    let memory = limit(container, "memory");
     let huge = settings.kernel.huge_pages.iter().map(|size| w::HugepageLimit {
         page_size: size.name.clone(),
-        limit: limit(&size.resource)
-            .and_then(|limit| u64::try_from(limit.units()).ok())
-            .unwrap_or_default(),
+        limit: u64::try_from(limit(container, &size.resource)).unwrap_or_default(),
     });
     let no_swap = [("memory.swap.max".to_owned(), "0".to_owned())];
     w::LinuxContainerResources {
-        cpu_period: limited.map_or(0, |(_, period)| period),
-        cpu_quota: limited.map_or(0, |(milli, period)| quota(milli, period)),
-        cpu_shares: shares(request("cpu").map_or(0, Quantity::milli)),
-        memory_limit_in_bytes: memory,
         oom_score_adj: oom_score(pod, container, settings.memory),
         hugepage_limits: huge.collect(),
         unified: if settings.kernel.swap == Swap::Unified { no_swap.into() } else { [].into() },
         memory_swap_limit_in_bytes: if settings.kernel.swap == Swap::Split { memory } else { 0 },
+        ..bounded(asked(container, "cpu"), limit(container, "cpu"), memory, settings)
     }
 }
 

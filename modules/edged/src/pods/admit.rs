@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::watch::Sender;
 
 use super::Pods;
-use crate::admission::{self, Room};
+use crate::admission;
 use crate::node::host;
 use crate::notes::About;
+use crate::pod::amounts::Room;
 use crate::pod::last::LastStatus;
 use crate::pod::spec::Pod;
 use crate::status::Verdict;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::threshold::{Readings, Resource, Threshold};
-use crate::admission::request;
+use crate::pod::amounts::request;
 use crate::pod::spec::{Container, Pod};
 use crate::status::Verdict;
 

@@ -13,7 +13,7 @@ use super::rank::{Space, Usage, Used};
 use crate::api::cgroups;
 use crate::cgroup;
 use crate::cri::{Runtime, words as w};
-use crate::pod::make::quality;
+use crate::pod::amounts::quality;
 use crate::pod::names;
 use crate::pod::spec::Pod;
 use crate::volumes::{LOCAL, pod_folder};

@@ -75,7 +75,7 @@ async fn try_probe(handler: &Handler, place: &Place<'_>, timeout: Duration) -> O
                 Ok(address) => address,
                 Err(why) => return Outcome::Unknown(why),
             };
-            let connected = TcpStream::connect((bare(&host), port)).await;
+            let connected = TcpStream::connect((http::bare(&host), port)).await;
             let failed = |error| Outcome::Unwell(format!("dial tcp {host}:{port}: {error}"));
             return connected.map_or_else(failed, |_| Outcome::Well);
         }
@@ -172,11 +172,6 @@ fn target(get: &HttpGet, place: &Place<'_>, default: Option<u16>) -> Result<Targ
 fn host(host: &str, place: &Place<'_>) -> String {
     let host = if host.is_empty() { place.ip } else { host };
     if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
-}
-
-/// Takes the brackets off an address of IPv6.
-pub(super) fn bare(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 fn address(at: &str, port: &PortName, place: &Place<'_>) -> Result<(String, u16), String> {

@@ -20,7 +20,6 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, SignatureScheme};
 
-use super::action::bare;
 use crate::pod::spec::HttpHeader;
 
 /// How many redirections are followed.
@@ -117,6 +116,11 @@ fn follow(from: &Target, location: &str) -> Result<Option<Target>, String> {
     let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
     let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     Ok(Some(Target { https, host: host.to_owned(), port, path }))
+}
+
+/// Takes the brackets off an address of IPv6.
+pub(super) fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Asks for a page once.

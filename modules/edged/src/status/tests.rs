@@ -44,7 +44,7 @@ fn status(pod: &Pod, seen: &Seen, ledger: &Ledger, stage: Stage) -> Value {
         stage,
         verdict: None,
         runtime: "containerd",
-        host_ip: "192.0.2.1",
+        host_ips: &["192.0.2.1".to_owned()],
         start: NOW,
         now: NOW,
     };

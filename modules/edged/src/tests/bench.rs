@@ -57,7 +57,8 @@ pub(super) struct Bench {
     /// Questions of the guard, and what it wants.
     asks: (mpsc::Sender<Ask>, mpsc::Receiver<Ask>),
     evictions: (mpsc::Sender<Eviction>, mpsc::Receiver<Eviction>),
-    _facts: watch::Sender<NodeFacts>,
+    /// What the engine knows of its node.
+    pub(super) facts: watch::Sender<NodeFacts>,
     _wanted: watch::Sender<usize>,
 }
 
@@ -89,7 +90,7 @@ fn config(folder: &Path, runtime: &Path, more: &Value) -> Config {
 fn facts() -> NodeFacts {
     NodeFacts {
         name: "n".to_owned(),
-        address: "192.0.2.1".to_owned(),
+        addresses: vec!["192.0.2.1".to_owned()],
         cpu: 1000,
         memory: 1 << 30,
         room: 1 << 30,
@@ -98,6 +99,7 @@ fn facts() -> NodeFacts {
         runtime: "containerd".to_owned(),
         recursive: Arc::default(),
         acknowledged: false,
+        clash: String::new(),
     }
 }
 
@@ -216,7 +218,7 @@ impl Bench {
             pressures,
             asks: (asks_sender, asks),
             evictions: (eviction, evictions),
-            _facts: facts_sender,
+            facts: facts_sender,
             _wanted: wanted,
         }
     }

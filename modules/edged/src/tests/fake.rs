@@ -2,6 +2,7 @@
 //! happens, and on request it hangs, lies, forgets, restarts or is not there.
 
 mod images;
+mod lists;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -45,6 +46,10 @@ enum Said {
     Images(Vec<(&'static str, u64)>),
     /// Where the images are.
     Place(String),
+    /// Who makes control groups.
+    Driver(w::CgroupDriver),
+    /// Which addresses sandboxes have.
+    Addresses(Vec<&'static str>),
     Look(oneshot::Sender<Sight>),
 }
 
@@ -68,6 +73,8 @@ pub(super) struct Sight {
     pub(super) heard: bool,
     /// The containers that it has.
     pub(super) configs: Vec<w::ContainerConfig>,
+    /// The sandboxes that it has.
+    pub(super) sandboxes: Vec<w::PodSandboxConfig>,
     /// The ids of the images.
     pub(super) images: Vec<&'static str>,
 }
@@ -133,6 +140,16 @@ impl Fake {
     pub(super) async fn images(&self, images: &[(&'static str, u64)], place: &Path) {
         self.said.send(Said::Images(images.to_vec())).await.ok().unwrap();
         self.said.send(Said::Place(place.display().to_string())).await.ok().unwrap();
+    }
+
+    /// Has control groups made by this driver.
+    pub(super) async fn driver(&self, driver: w::CgroupDriver) {
+        self.said.send(Said::Driver(driver)).await.ok().unwrap();
+    }
+
+    /// Gives sandboxes these addresses.
+    pub(super) async fn addresses(&self, addresses: &[&'static str]) {
+        self.said.send(Said::Addresses(addresses.to_vec())).await.ok().unwrap();
     }
 
     pub(super) async fn look(&self) -> Sight {
@@ -220,6 +237,8 @@ struct World {
     made: usize,
     images: Vec<(&'static str, u64)>,
     place: String,
+    driver: Option<w::CgroupDriver>,
+    addresses: Vec<&'static str>,
 }
 
 fn one(message: &impl Message) -> Answer {
@@ -246,6 +265,8 @@ impl World {
             }
             Said::Images(images) => self.images = images,
             Said::Place(place) => self.place = place,
+            Said::Driver(driver) => self.driver = Some(driver),
+            Said::Addresses(addresses) => self.addresses = addresses,
             Said::Look(sender) => drop(sender.send(self.sight())),
             Said::Call(call, content, sender) => {
                 *self.calls.entry(call.clone()).or_default() += 1;
@@ -277,6 +298,7 @@ impl World {
             running,
             heard: !self.listeners.is_empty(),
             configs: self.containers.iter().map(|it| it.config.clone()).collect(),
+            sandboxes: self.sandboxes.iter().map(|it| it.1.clone()).collect(),
             images: self.images.iter().map(|(id, _)| *id).collect(),
         }
     }
@@ -308,7 +330,8 @@ impl World {
             "StopContainer" => self.stop(content),
             "StopPodSandbox" => self.stop_sandbox(content),
             "RemoveContainer" | "RemovePodSandbox" => self.remove(content),
-            "Status" => one(&w::StatusResponse::default()),
+            "Status" => lists::ready(),
+            "RuntimeConfig" if self.driver.is_some() => self.config(),
             "ListImages" => self.list_images(),
             "RemoveImage" if self.mood == Some(Mood::ReadOnly) => {
                 Answer::Failed(2, "read-only file system")
@@ -379,113 +402,5 @@ impl World {
         self.sandboxes.retain(|it| it.0 != id);
         self.tell();
         one(&w::Empty {})
-    }
-
-    fn list_sandboxes(&mut self, content: Bytes) -> Answer {
-        let filter = w::ListPodSandboxRequest::decode(content).unwrap().filter.unwrap_or_default();
-        self.lists += usize::from(filter.label_selector.is_empty());
-        let fits = |it: &&(String, w::PodSandboxConfig, bool, i64)| {
-            filter.label_selector.iter().all(|(key, value)| it.1.labels.get(key) == Some(value))
-        };
-        let mut items: Vec<_> = self.sandboxes.iter().filter(fits).map(listed_sandbox).collect();
-        if self.mood == Some(Mood::Raves) {
-            items.push(w::PodSandbox { state: 77, created_at: -5, ..w::PodSandbox::default() });
-            items.extend(items.clone());
-        }
-        one(&w::ListPodSandboxResponse { items })
-    }
-
-    fn list_containers(&mut self, content: Bytes) -> Answer {
-        let filter = w::ListContainersRequest::decode(content).unwrap().filter.unwrap_or_default();
-        let fits = |it: &&Container| {
-            filter
-                .label_selector
-                .iter()
-                .all(|(key, value)| it.config.labels.get(key) == Some(value))
-        };
-        let listed = |it: &Container| w::Container {
-            id: it.id.clone(),
-            pod_sandbox_id: it.sandbox.clone(),
-            metadata: it.config.metadata.clone(),
-            state: it.state.into(),
-            created_at: it.times[0],
-            labels: it.config.labels.clone(),
-            image_ref: it.config.image.clone().unwrap_or_default().image,
-            ..w::Container::default()
-        };
-        let mut containers: Vec<_> = self.containers.iter().filter(fits).map(listed).collect();
-        if self.mood == Some(Mood::Raves) {
-            containers.push(w::Container {
-                state: -3,
-                created_at: i64::MIN,
-                ..w::Container::default()
-            });
-            containers.extend(containers.clone());
-        }
-        one(&w::ListContainersResponse { containers })
-    }
-
-    fn sandbox_status(&mut self, content: Bytes) -> Answer {
-        let id = w::PodSandboxStatusRequest::decode(content).unwrap().pod_sandbox_id;
-        if self.mood == Some(Mood::Raves) {
-            return one(&w::PodSandboxStatusResponse { status: None });
-        }
-        let found = self.sandboxes.iter().find(|it| it.0 == id);
-        let Some((id, config, ready, at)) = found else { return Answer::Failed(5, "not found") };
-        let network =
-            w::PodSandboxNetworkStatus { ip: "127.0.0.1".into(), additional_ips: Vec::new() };
-        let status = w::PodSandboxStatus {
-            id: id.clone(),
-            metadata: config.metadata.clone(),
-            state: i32::from(!ready),
-            created_at: *at,
-            network: Some(network),
-            ..w::PodSandboxStatus::default()
-        };
-        one(&w::PodSandboxStatusResponse { status: Some(status) })
-    }
-
-    fn container_status(&mut self, content: Bytes) -> Answer {
-        let id = w::ContainerStatusRequest::decode(content).unwrap().container_id;
-        if self.mood == Some(Mood::Raves) {
-            let status = w::ContainerStatus {
-                id: "other".into(),
-                state: 99,
-                started_at: i64::MAX,
-                finished_at: i64::MIN,
-                log_path: "/".into(),
-                ..w::ContainerStatus::default()
-            };
-            return one(&w::ContainerStatusResponse { status: Some(status) });
-        }
-        let Some(found) = self.containers.iter().find(|it| it.id == id) else {
-            return Answer::Failed(5, "not found");
-        };
-        let [created_at, started_at, finished_at] = found.times;
-        let status = w::ContainerStatus {
-            id,
-            metadata: found.config.metadata.clone(),
-            state: found.state.into(),
-            created_at,
-            started_at,
-            finished_at,
-            exit_code: found.code,
-            image: found.config.image.clone(),
-            annotations: found.config.annotations.clone(),
-            ..w::ContainerStatus::default()
-        };
-        one(&w::ContainerStatusResponse { status: Some(status) })
-    }
-}
-
-fn listed_sandbox(
-    (id, config, ready, at): &(String, w::PodSandboxConfig, bool, i64),
-) -> w::PodSandbox {
-    w::PodSandbox {
-        id: id.clone(),
-        metadata: config.metadata.clone(),
-        state: i32::from(!ready),
-        created_at: *at,
-        labels: config.labels.clone(),
     }
 }

@@ -8,7 +8,6 @@ use serde::Deserialize;
 
 use super::Worker;
 use super::act::Failure;
-use crate::notes::About;
 use crate::pod::names;
 use crate::store::Lack;
 
@@ -43,9 +42,6 @@ impl Worker {
     }
 
     fn no_class(&self, why: &str) -> Failure {
-        let message = format!("Failed to create pod sandbox: {why}");
-        let about = About::pod(&self.pod);
-        self.host.notes.warning(about, "FailedCreatePodSandBox", message.clone());
-        Failure::new("", message)
+        self.no_sandbox(format!("Failed to create pod sandbox: {why}"))
     }
 }

@@ -23,6 +23,11 @@ const MAX_MESSAGE: u64 = 4096;
 const MAX_TAIL: u64 = 2048;
 const MAX_LINES: usize = 80;
 
+/// How often an init container is looked at, and for how long, in milliseconds. After that it is
+/// enough to hear of its end.
+const INIT_LOOK: i64 = 100;
+const INIT_LOOKS: i64 = 3000;
+
 impl Worker {
     /// Looks at what there is of the pod.
     pub(super) async fn look(&mut self) -> Result<(), Trouble> {
@@ -72,6 +77,14 @@ impl Worker {
         self.ends = ends;
         self.seen = seen;
         Ok(())
+    }
+
+    /// Returns when to look at an init container that has just begun: most end soon, and the others
+    /// wait for them.
+    pub(super) fn inits_soon(&self, now: i64) -> Option<i64> {
+        let mut inits = self.pod.spec.init_containers.iter().filter(|init| !init.is_sidecar());
+        let young = |it: &Contained| it.state == State::Running && now - it.started < INIT_LOOKS;
+        inits.any(|init| self.seen.latest(&init.name).is_some_and(young)).then_some(now + INIT_LOOK)
     }
 
     /// Keeps the health of running containers, and the probes that find it out.

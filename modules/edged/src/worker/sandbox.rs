@@ -41,6 +41,10 @@ impl Worker {
         if let Some(what) = unsupported(&self.pod) {
             return Err(Failure { hold: 6 * HOLD, ..Failure::new("", what) });
         }
+        let clash = self.host.facts.borrow().clash.clone();
+        if !clash.is_empty() {
+            return Err(self.no_sandbox(clash));
+        }
         self.stop_old_sandboxes().await?;
         self.choose_handler().await?;
         let config = &self.host.config;
@@ -51,9 +55,7 @@ impl Worker {
                 "Failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long \
                 ({KERNEL_NAME} characters is the max, {length} characters requested)"
             );
-            let about = About::pod(&self.pod);
-            self.host.notes.warning(about, "FailedCreatePodSandBox", message.clone());
-            return Err(Failure::new("", message));
+            return Err(self.no_sandbox(message));
         }
         let logs = names::log_folder(&config.logs, &self.pod);
         let folder = pod_folder(&config.root, &self.pod.metadata.uid);
@@ -77,19 +79,22 @@ impl Worker {
         let runtime_handler = self.handler.clone();
         let request = w::RunPodSandboxRequest { config, runtime_handler };
         let made = self.host.runtime.run_sandbox(request).await;
-        made.map(drop).map_err(|trouble| {
-            let message = format!("Failed to create pod sandbox: {trouble}");
-            let about = About::pod(&self.pod);
-            self.host.notes.warning(about, "FailedCreatePodSandBox", message.clone());
-            Failure::new("", message)
-        })
+        let failed = |trouble| self.no_sandbox(format!("Failed to create pod sandbox: {trouble}"));
+        made.map(drop).map_err(failed)
+    }
+
+    /// Notes why there is no sandbox.
+    pub(super) fn no_sandbox(&self, message: String) -> Failure {
+        let about = About::pod(&self.pod);
+        self.host.notes.warning(about, "FailedCreatePodSandBox", message.clone());
+        Failure::new("", message)
     }
 
     /// Makes the pod's control group, so that what it may use is bounded before anything of it runs.
     fn make_group(&self) -> Result<(), Failure> {
         let config = &self.host.config;
         let Some(groups) = &config.groups else { return Ok(()) };
-        groups.make(&self.pod, &config.defence).map_err(|error| {
+        groups.make(&self.pod, config.defence.every).map_err(|error| {
             let message = format!("unable to ensure pod container exists: {error}");
             let about = About::pod(&self.pod);
             self.host.notes.warning(about, "FailedCreatePodContainer", message.clone());
@@ -108,7 +113,7 @@ impl Worker {
             seccomp_default: config.seccomp_default,
             groups: config.groups.as_ref(),
             memory,
-            quota_period: config.defence.quota_period,
+            quota_period: config.defence.every.quota_period,
             kernel: Kernel::read(),
         }
     }

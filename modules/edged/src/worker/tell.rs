@@ -10,7 +10,9 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::{Order, Worker};
-use crate::pod::plan::Step;
+use crate::notes::About;
+use crate::pod::plan::{Stage, Step, paused_until};
+use crate::pod::spec::Metadata;
 use crate::statics;
 use crate::status::{self, Situation};
 use crate::store::object;
@@ -53,7 +55,7 @@ impl Worker {
             stage: self.stage,
             verdict: self.verdict.as_ref(),
             runtime: &facts.runtime,
-            host_ip: &facts.address,
+            host_ips: &facts.addresses,
             start: self.start,
             now,
         };
@@ -88,6 +90,23 @@ impl Worker {
         });
         self.telling = Some(Telling { patch, passes, task });
         self.hear_of_telling(patience).await
+    }
+
+    /// Notes once of each container that it is not started again at once.
+    pub(super) fn note_pauses(&mut self, now: i64) {
+        for container in self.pod.spec.all_containers() {
+            let name = &container.name;
+            let Some(until) = paused_until(&self.seen, &self.ledger, name, now) else { continue };
+            if self.stage == Stage::Living
+                && self.pauses_noted.insert(name.clone(), until) != Some(until)
+            {
+                let Metadata { name: pod, namespace, uid, .. } = &self.pod.metadata;
+                let message = format!(
+                    "Back-off restarting failed container {name} in pod {pod}_{namespace}({uid})"
+                );
+                self.host.notes.warning(About::container(&self.pod, name), "BackOff", message);
+            }
+        }
     }
 
     /// Waits a moment for the status that is on its way; tells whether none is on its way any more

@@ -5,13 +5,11 @@ use serde_json::json;
 use super::super::kernel::PageSize;
 use super::*;
 
-fn defence() -> Defence {
-    serde_json::from_str::<crate::config::Sections>("{}").unwrap().check().unwrap().defence
-}
+const EVERY: Every = Every { pids: None, quota_period: Some(100_000) };
 
 fn bounds(containers: &serde_json::Value) -> Bounds {
     let pod = serde_json::from_value(json!({"spec": {"containers": containers}})).unwrap();
-    Bounds::of_pod(&pod, &defence(), &Kernel::default())
+    Bounds::of_pod(&pod, EVERY, &Kernel::default())
 }
 
 #[test]
@@ -38,8 +36,8 @@ fn huge_pages_and_processes_are_bounded_too() {
     let pod = json!({"spec": {"containers": [{"resources": resources}]}});
     let page = PageSize { name: "2MB".to_owned(), resource: "hugepages-2Mi".to_owned() };
     let kernel = Kernel { huge_pages: vec![page], ..Kernel::default() };
-    let defence = Defence { pids: Some(100), ..defence() };
-    let bounds = Bounds::of_pod(&serde_json::from_value(pod).unwrap(), &defence, &kernel);
+    let every = Every { pids: Some(100), ..EVERY };
+    let bounds = Bounds::of_pod(&serde_json::from_value(pod).unwrap(), every, &kernel);
     assert_eq!((bounds.huge, bounds.pids), (vec![("2MB".to_owned(), 4 << 20)], Some(100)));
 }
 

@@ -16,7 +16,7 @@ fn the_defaults_are_kubeedges() {
     assert_eq!((defence.transition, defence.measure), (300_000, 60_000));
     assert_eq!(defence.images.high, 85);
     assert_eq!(defence.logs.map(|it| (it.size, it.files)), Some((10 << 20, 5)));
-    assert_eq!(defence.quota_period, Some(100_000));
+    assert_eq!(defence.every.quota_period, Some(100_000));
     assert_eq!(defence.kept(Signal::NodeFs, 1000), 100);
     let (off, _) =
         check(r#"{"containerLogMaxSize":"-1","evictionHard":{"nodefs.available":"0%"}}"#);

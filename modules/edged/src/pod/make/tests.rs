@@ -142,6 +142,17 @@ fn rights_of_the_container_go_before_those_of_the_pod() {
 }
 
 #[test]
+fn all_of_the_processes_table_is_seen_where_the_pod_wants_it() {
+    let pod = pod(r#"{"containers":[{"name":"c","securityContext":{"procMount":"Unmasked"}},
+        {"name":"d","securityContext":{"procMount":"Default"}}]}"#);
+    let of = |at: usize| {
+        let it = rights::container(&pod, &pod.spec.containers[at], &settings(), String::new());
+        (it.masked_paths.is_empty(), it.readonly_paths.is_empty())
+    };
+    assert_eq!((of(0), of(1)), ((true, true), (false, false)));
+}
+
+#[test]
 fn profiles_and_labels_are_the_containers_or_the_pods() {
     let pod = pod(
         r#"{"securityContext":{"seLinuxOptions":{"level":"s0:c1"},"appArmorProfile":{"type":"RuntimeDefault"}},
