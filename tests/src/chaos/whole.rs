@@ -49,8 +49,8 @@ pub struct Summary {
     pub cut: u64,
     /// Memory in MiB, and open files: before the first blow and after the last.
     pub grown: [[f64; 2]; 2],
-    /// How long it took after the last blow until all was as it should be.
-    pub settled: Duration,
+    /// How long it took after the last blow until each thing was as it should be.
+    pub settled: Vec<(&'static str, Duration)>,
     /// Promises that did not hold.
     pub breaches: Vec<String>,
 }
@@ -69,7 +69,9 @@ impl fmt::Display for Summary {
         for ((what, _), [before, after]) in GROWTH.iter().zip(self.grown) {
             writeln!(f, "{what}: {before:.1} before, {after:.1} after")?;
         }
-        writeln!(f, "all as it should be {:.1} s after", self.settled.as_secs_f64())?;
+        for (what, after) in &self.settled {
+            writeln!(f, "{what} {:.1} s after the last blow", after.as_secs_f64())?;
+        }
         self.breaches.iter().try_for_each(|breach| writeln!(f, "BREACH: {breach}"))?;
         writeln!(f, "{}", if self.breaches.is_empty() { "every promise held" } else { "BROKEN" })
     }
@@ -161,9 +163,12 @@ impl Storm {
     /// Waits until everything is where it belongs, and every way into the node works.
     fn settle(&mut self) -> Result<()> {
         let begin = Instant::now();
+        let mut settled = Vec::new();
+        let mut note = |what| settled.push((what, begin.elapsed()));
         self.clear_disk()?;
         self.node.cloud.fault(Fault::Heal)?;
         self.node.rig.wait_until_whole()?;
+        note("all modules run");
         let mut broken = Ok(());
         let through = wait_until("all that was acknowledged is there", LONG, || {
             broken = self.load.work(&self.node);
@@ -173,12 +178,16 @@ impl Storm {
         through.with_context(|| {
             format!("{}\n{}", self.load.evidence(&self.node), self.node.evidence())
         })?;
+        note("all that was acknowledged is there");
         self.containers_are_the_same()?;
         self.node.wait_until_ready()?;
+        note("the node is ready");
         self.node.apply(sleeper("last"))?;
         self.node.wait_pod_ready("last")?;
+        note("a new pod is ready");
         self.ways_in()?;
-        self.summary.settled = begin.elapsed();
+        note("every way in works");
+        self.summary.settled = settled;
         self.measure(1)
     }
 
