@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Resolve { server: SocketAddr, domain: String, namespace: String, name: String },
     /// Follow a connection to a service, for `edgectl mesh trace`.
     Trace { config: PathBuf, asked: edgemesh::Asked },
+    /// Remove what the mesh left in the kernel, for `edgectl mesh remove`.
+    Unmesh,
     /// Serve metrics at the doors that this process was given, or print them.
     Metrics { runtime_dir: PathBuf },
     /// Look at a node that another agent may run, for `edgectl takeover` and `edgectl bundle`.
@@ -184,6 +186,7 @@ fn of_mesh(words: &[OsString]) -> Result<Command, UsageError> {
     let words: Option<Vec<_>> = words.iter().map(|word| word.to_str()).collect();
     match words.as_deref() {
         Some(["services", "--config", config]) => Ok(Command::Services { config: config.into() }),
+        Some(["remove"]) => Ok(Command::Unmesh),
         Some(["resolve", server, domain, namespace, name]) => {
             let server = server.parse().map_err(|_| {
                 UsageError(format!("the server is '{server}', expected an address and a port"))

@@ -73,6 +73,7 @@ fn run(command: Command) -> ExitCode {
                 .and_then(|stored| edgemesh::trace(stored.each_ref().map(|it| &**it), &asked));
             print_line(traced.map(String::into_bytes))
         }
+        Command::Unmesh => print_line(edgemesh::remove().map(|()| Vec::new())),
         Command::Metrics { runtime_dir } => match metrics::run(&runtime_dir) {
             Ok(printed) if printed.is_empty() => ExitCode::SUCCESS,
             printed => print_line(printed),

@@ -12,6 +12,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use ipc_proto::Module;
+use ipc_proto::control::{ModuleStatus, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -40,6 +41,7 @@ pub(crate) fn run(
             }
             show(&services, arguments.output.format, screen, endpoints)
         }
+        MeshCommand::Remove => remove(client),
         MeshCommand::Tunnel(output) => {
             show(&tunnel::of(client)?, output.format, screen, tunnel::text)
         }
@@ -57,6 +59,23 @@ pub(crate) fn run(
             show(&trace, arguments.output.format, screen, trace::text)?;
             trace.outcome()
         }
+    }
+}
+
+/// Has the agent's program remove what the mesh left, unless the mesh runs, which would make it again.
+fn remove(client: &Client) -> Result<(), Failure> {
+    let runs = |status: &Status| {
+        let is_mesh = |module: &ModuleStatus| module.name == Module::Edgemesh;
+        status.modules.iter().any(|module| is_mesh(module) && module.pid.is_some())
+    };
+    match client.status() {
+        Ok(status) if runs(&status) => Err(Failure::Failed(
+            "the mesh runs, and would make it again: 'edgectl stop edgemesh' first".to_owned(),
+        )),
+        Ok(_) | Err(Failure::Unreachable(_)) => {
+            program::ask(["mesh", "remove"]).map(drop).map_err(Failure::Failed)
+        }
+        Err(failure) => Err(failure),
     }
 }
 

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use edgecore_tests::rig::mesh::{CLUSTER, NODE_PORT, PODS, Place};
+use edgecore_tests::rig::privilege::had_or_skip;
 use edgecore_tests::rig::{SOON, wait_until};
 use ipc_proto::Module;
 use ipc_proto::control::Request;
@@ -115,6 +117,54 @@ fn others_tables_are_theirs_and_a_flush_is_made_good() -> Result<()> {
     wait_until("nothing is left", SOON, || {
         node.does("nft list ruleset").is_ok_and(|rules| rules.is_empty())
     })
+}
+
+#[test]
+fn rules_of_iptables_hold_beside_the_mesh_and_what_it_leaves_is_removed_on_request() -> Result<()> {
+    let has_iptables = Path::new("/usr/sbin/iptables-nft").exists();
+    if !had_or_skip(has_iptables, "iptables-nft")? {
+        return Ok(());
+    }
+    let Some(place) = Place::new()? else { return Ok(()) };
+    let (node, client) = (&place.node, &place.pods[0]);
+    // as kube-proxy and a CNI plug-in have them
+    for rule in [
+        "-t nat -N KUBE-SERVICES",
+        "-t nat -A PREROUTING -j KUBE-SERVICES",
+        "-t nat -A KUBE-SERVICES -p tcp --dport 30081 -j DNAT --to-destination 10.244.1.11:8080",
+        "-t nat -A POSTROUTING -s 10.244.1.0/24 -d 192.0.2.0/24 -j MASQUERADE",
+        "-t filter -A FORWARD -m conntrack --ctstate INVALID -j DROP",
+        "-t mangle -A PREROUTING -p tcp --dport 9 -j MARK --set-mark 0x4000",
+    ] {
+        node.does(&format!("iptables-nft {rule}"))?;
+    }
+    // without dates and counters
+    let rules = || -> Result<Vec<String>> {
+        let saved = node.does("iptables-nft-save")?;
+        let lines = saved.lines().filter(|line| !line.starts_with('#'));
+        Ok(lines.map(|line| line.split(" [").next().unwrap_or_default().to_owned()).collect())
+    };
+    let before = rules()?;
+    place.service(&json!({}), &[])?;
+    assert_eq!(place.ask_often(client, CLUSTER)?, both());
+    assert_eq!(place.ask_often(&place.neighbour, NODE_PORT)?, both());
+    assert_eq!(place.ask(&place.neighbour, "192.0.2.1:30081")?, PODS[1], "theirs");
+    assert_eq!(rules()?, before);
+    let mut talk = place.connect(client, CLUSTER)?;
+    talk.line()?;
+    let remove = || place.rig.edgectl(&["mesh", "remove"]);
+    let told = remove()?;
+    ensure!(told.code == 1 && told.err.contains("edgectl stop edgemesh"), "{told:?}");
+    place.rig.demand(&Request::Stop { modules: vec![Module::Edgemesh] })?;
+    assert_eq!(place.ask_often(client, CLUSTER)?, both(), "it is left in place");
+    ensure!(remove()?.code == 0 && remove()?.code == 0, "what is gone is gone");
+    ensure!(!node.does("nft list tables")?.contains("edgemesh"), "the table is gone");
+    ensure!(place.ask(client, CLUSTER).is_err(), "nobody serves");
+    talk.echo("what stands goes on")?;
+    assert_eq!(rules()?, before);
+    assert_eq!(place.ask(&place.neighbour, "192.0.2.1:30081")?, PODS[1], "theirs");
+    place.rig.demand(&Request::Start { modules: vec![Module::Edgemesh] })?;
+    wait_until("it serves again", SOON, || place.ask(client, CLUSTER).is_ok())
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What services carry beside plain connections of IPv4: IPv6, flows of datagrams whose endpoint goes,
-//! and gRPC as a client of it sees it.
+//! and gRPC and WebSocket as clients of theirs see them.
 
 #[path = "mesh/grpc.rs"]
 mod grpc;
+#[path = "mesh/ws.rs"]
+mod ws;
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
@@ -208,7 +210,7 @@ fn grpc_is_carried_by_the_kernel_and_by_the_proxy() -> Result<()> {
         let annotations = policy.map_or(json!({}), |policy| json!({POLICY: policy}));
         let ports = json!([{"name": "http", "port": 80, "targetPort": grpc::PORT}]);
         place.service(&annotations, &[("ports", ports)])?;
-        grpc::endpoints(&place, &PODS[1..])?;
+        grpc::endpoints(&place, &PODS[1..], grpc::PORT)?;
         wait_until("gRPC is served", SOON, || grpc::ask(&place.pods[0], CLUSTER, 1).is_ok())?;
         let mut everybody = BTreeSet::new();
         wait_until("both pods serve", SOON, || {
@@ -218,6 +220,35 @@ fn grpc_is_carried_by_the_kernel_and_by_the_proxy() -> Result<()> {
         let calls = grpc::ask(&place.pods[0], CLUSTER, 50)?;
         assert_eq!(calls.len(), 50, "all calls of a connection at a time");
         assert_eq!(calls.into_iter().collect::<BTreeSet<_>>().len(), 1, "on one connection");
+    }
+    Ok(())
+}
+
+#[test]
+fn web_sockets_are_carried_by_the_kernel_and_by_the_proxy() -> Result<()> {
+    let Some(place) = Place::new()? else { return Ok(()) };
+    for (pod, address) in place.pods.iter().zip(PODS).skip(1) {
+        ws::serve(pod, address)?;
+    }
+    for policy in [None, Some("round-robin"), Some("header:X-User")] {
+        let annotations = policy.map_or(json!({}), |policy| json!({POLICY: policy}));
+        let ports = json!([{"name": "http", "port": 80, "targetPort": ws::PORT}]);
+        place.service(&annotations, &[("ports", ports)])?;
+        grpc::endpoints(&place, &PODS[1..], ws::PORT)?;
+        let talk = |user| ws::talk(&place.pods[0], CLUSTER, user);
+        wait_until("WebSockets are served", SOON, || talk(0).is_ok())?;
+        if policy == Some("header:X-User") {
+            // the request that asks for the change of protocols has the header
+            for user in 0..6 {
+                assert_eq!(talk(user)?, talk(user)?, "the user {user} has one pod");
+            }
+        }
+        let mut everybody = BTreeSet::new();
+        let mut users = 0..;
+        wait_until("both pods serve", SOON, || {
+            everybody.extend(users.next().and_then(|user| talk(user).ok()));
+            everybody.len() == 2
+        })?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ struct Tool {
 }
 
 /// What the steps need of Debian. Whoever adds a step that needs more adds a line here.
-const TOOLS: [Tool; 20] = [
+const TOOLS: [Tool; 21] = [
     // cargo-deny clones the advisory database with it
     Tool { program: "git", package: "git" },
     // SQLite and the cryptography are built with it
@@ -28,6 +28,8 @@ const TOOLS: [Tool; 20] = [
     Tool { program: "ip", package: "iproute2" },
     // edgemesh's tests program a packet filter in networks of their own
     Tool { program: "/usr/sbin/nft", package: "nftables" },
+    // beside which the rules of others have to hold
+    Tool { program: "/usr/sbin/iptables-nft", package: "iptables" },
     // eventbus's tests run a private broker, and clients
     Tool { program: "/usr/sbin/mosquitto", package: "mosquitto" },
     Tool { program: "mosquitto_pub", package: "mosquitto-clients" },

@@ -57,6 +57,7 @@ fn what_edgectl_asks_of_the_mesh_is_understood() {
     let Ok((Command::Resolve { server, name, .. }, _)) = asked else { panic!("expected a name") };
     assert_eq!((server.port(), name.as_str()), (53, "web"));
     assert!(parsed("mesh resolve 127.0.0.1 cluster.local shop web").is_err());
+    assert!(matches!(parsed("mesh remove"), Ok((Command::Unmesh, _))));
     assert!(parsed("mesh").is_err());
 }
 

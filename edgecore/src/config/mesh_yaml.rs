@@ -36,17 +36,26 @@ pub(super) fn dns(place: &Place, value: Option<&Value>, reader: &mut Reader<'_>)
     Some(dns.into())
 }
 
-/// Reads how the mesh carries traffic: whether, and whether endpoints of this node come first.
+/// Reads how the mesh carries traffic: whether, and which endpoints come first.
 pub(super) fn traffic(
     place: &Place,
     value: Option<&Value>,
     reader: &mut Reader<'_>,
 ) -> Option<Value> {
-    const KEYS: [&str; 2] = ["enabled", "preferSameNode"];
-    let table = reader.table(place, value, &KEYS)?;
-    let read =
-        |key: &str| Some((key.to_owned(), reader.boolean(&place.key(key), table.get(key))?.into()));
-    Some(Value::Object(KEYS.into_iter().filter_map(read).collect()))
+    let table = reader.table(place, value, &["enabled", "preferSameNode", "zone"])?;
+    let mut traffic = Map::new();
+    for key in ["enabled", "preferSameNode"] {
+        if let Some(value) = reader.boolean(&place.key(key), table.get(key)) {
+            traffic.insert(key.to_owned(), value.into());
+        }
+    }
+    if let Some(value) = table.get("zone") {
+        match value.as_str().filter(|zone| !zone.is_empty()) {
+            Some(zone) => drop(traffic.insert("zone".to_owned(), zone.into())),
+            None => reader.wrong(&place.key("zone"), value, "the name of a zone"),
+        }
+    }
+    Some(traffic.into())
 }
 
 /// The bounds on how often a silent connection is looked after, in milliseconds.
@@ -55,6 +64,15 @@ const KEEP_ALIVE: std::ops::RangeInclusive<u64> = 500..=60_000;
 /// How many far ends a node dials at most.
 const MOST_RELAYS: usize = 8;
 
+/// How many networks are reached without the tunnel at most: reports name them.
+const MOST_DIRECT: usize = 32;
+
+/// How many bits the stand-in addresses have in common.
+const STAND_INS: std::ops::RangeInclusive<u8> = 8..=24;
+
+const TUNNEL: [&str; 7] =
+    ["enabled", "listen", "relay", "relays", "direct", "standIns", "keepAlive"];
+
 /// Reads how nodes are reached across networks: where they dial this one, whom it dials, what is
 /// reached directly.
 pub(super) fn tunnel(
@@ -62,8 +80,7 @@ pub(super) fn tunnel(
     value: Option<&Value>,
     reader: &mut Reader<'_>,
 ) -> Option<Value> {
-    const KEYS: [&str; 6] = ["enabled", "listen", "relay", "relays", "direct", "keepAlive"];
-    let table = reader.table(place, value, &KEYS)?;
+    let table = reader.table(place, value, &TUNNEL)?;
     let mut tunnel = Map::new();
     for key in ["enabled", "relay"] {
         if let Some(value) = reader.boolean(&place.key(key), table.get(key)) {
@@ -81,8 +98,18 @@ pub(super) fn tunnel(
     let expected = "a list of at most 8 far ends as host:port";
     texts(("relays", expected, MOST_RELAYS), is_far, place, table, reader, &mut tunnel);
     let is_network = |text: &str| Network::parse(text).is_some();
-    let expected = "a list of networks such as 10.244.0.0/16";
-    texts(("direct", expected, usize::MAX), is_network, place, table, reader, &mut tunnel);
+    let expected = "a list of at most 32 networks such as 10.244.0.0/16";
+    texts(("direct", expected, MOST_DIRECT), is_network, place, table, reader, &mut tunnel);
+    if let Some(value) = table.get("standIns") {
+        let network = value.as_str().and_then(Network::parse);
+        let fits = |it: &Network| it.address().is_ipv4() && STAND_INS.contains(&it.bits());
+        if network.as_ref().is_some_and(fits) {
+            tunnel.insert("standIns".to_owned(), value.clone());
+        } else {
+            let expected = "a network of IPv4 with 8 to 24 bits such as 198.18.0.0/16";
+            reader.wrong(&place.key("standIns"), value, expected);
+        }
+    }
     let keep_alive = table.get("keepAlive");
     if let Some(millis) = reader.duration(&place.key("keepAlive"), keep_alive, KEEP_ALIVE) {
         tunnel.insert("keepAlive".to_owned(), millis.into());

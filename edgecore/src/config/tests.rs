@@ -254,7 +254,7 @@ fn the_mesh_brings_its_names_to_pods_and_metaserver_to_learn_of_services() {
         "modules.edgemesh.dns.upstreams is [], expected a list of addresses",
         "modules.edgemesh.dns.tls is unknown, expected one of listen, upstreams",
         "modules.edgemesh.traffic.enabled is 1, expected true or false",
-        "modules.edgemesh.traffic.via is unknown, expected one of enabled, preferSameNode",
+        "modules.edgemesh.traffic.via is unknown, expected one of enabled, preferSameNode, zone",
     ] {
         assert!(found.contains(expected), "missing: {expected}\nfound:\n{found}");
     }
@@ -264,13 +264,14 @@ fn the_mesh_brings_its_names_to_pods_and_metaserver_to_learn_of_services() {
 fn the_mesh_s_tunnel_shows_the_node_s_certificate() {
     let own = "modules: {edgemesh: {enabled: true, tunnel: {enabled: true, relay: true, \
                listen: \"0.0.0.0:20006\", relays: [\"relay.example:20006\"], \
-               direct: [10.0.0.0/8], keepAlive: 2s}}}";
+               direct: [10.0.0.0/8], standIns: 198.18.0.0/16, keepAlive: 2s}}}";
     let (config, findings) = convert(NODE, own);
     assert_eq!(findings.errors, [""; 0]);
     let config = config.unwrap();
     let expected = serde_json::json!({
         "enabled": true, "relay": true, "listen": "0.0.0.0:20006",
-        "relays": ["relay.example:20006"], "direct": ["10.0.0.0/8"], "keepAlive": 2000,
+        "relays": ["relay.example:20006"], "direct": ["10.0.0.0/8"],
+        "standIns": "198.18.0.0/16", "keepAlive": 2000,
         "ca": "/etc/kubeedge/ca/rootCA.crt", "certificate": "/etc/kubeedge/certs/server.crt",
         "key": "/etc/kubeedge/certs/server.key"});
     assert_eq!(told(&config, Module::Edgemesh)["tunnel"], expected);
@@ -286,7 +287,11 @@ fn the_mesh_s_tunnel_shows_the_node_s_certificate() {
         ("listen: 20006", ".listen is 20006, expected an address and a port"),
         ("relays: [relay]", ".relays is [\"relay\"], expected a list of at most 8 far ends"),
         ("relays: [a:1, b:1, c:1, d:1, e:1, f:1, g:1, h:1, i:1]", ".relays is [\"a:1\""),
-        ("direct: [10.0.0.1/33]", ".direct is [\"10.0.0.1/33\"], expected a list of networks"),
+        (
+            "direct: [10.0.0.1/33]",
+            ".direct is [\"10.0.0.1/33\"], expected a list of at most 32 networks",
+        ),
+        ("standIns: 10.0.0.0/25", ".standIns is \"10.0.0.0/25\", expected a network of IPv4"),
         ("keepAlive: 1ms", ".keepAlive is \"1ms\", expected a duration"),
         ("psk: x", ".psk is unknown, expected one of enabled, listen, relay, relays"),
     ] {

@@ -30,6 +30,7 @@ enum Read {
 enum Is {
     Text(&'static str),
     True,
+    False,
 }
 
 /// A metric: name, kind, help, the module that reports it, and its samples.
@@ -354,9 +355,67 @@ const DOORS: &[Family] = &[
     ),
 ];
 
+const TUNNEL: &[Family] = &[
+    (
+        "edgecore_mesh_tunnel_relays",
+        Gauge,
+        "Relays and other far ends that the mesh dials, by their state.",
+        Edgemesh,
+        &[
+            (Some(("state", "connected")), "/tunnel/relays", Entries("connected", Is::True)),
+            (Some(("state", "away")), "/tunnel/relays", Entries("connected", Is::False)),
+        ],
+    ),
+    (
+        "edgecore_mesh_tunnel_connects_total",
+        Counter,
+        "Connections with these that came to stand.",
+        Edgemesh,
+        &[plain("/tunnel/counts/connects", Number)],
+    ),
+    (
+        "edgecore_mesh_tunnel_nodes",
+        Gauge,
+        "Nodes that are connected with this one, directly or through a relay.",
+        Edgemesh,
+        &[plain("/tunnel/nodes", Number)],
+    ),
+    (
+        "edgecore_mesh_tunnel_streams",
+        Gauge,
+        "Connections and flows of services through the tunnel.",
+        Edgemesh,
+        &[plain("/tunnel/streams", Number)],
+    ),
+    (
+        "edgecore_mesh_tunnel_bytes_total",
+        Counter,
+        "Bytes of services through the tunnel.",
+        Edgemesh,
+        &[
+            of("direction", "sent", "/tunnel/counts/sent"),
+            of("direction", "received", "/tunnel/counts/received"),
+        ],
+    ),
+    (
+        "edgecore_mesh_tunnel_relayed_bytes_total",
+        Counter,
+        "Bytes of packets that this node passed on as a relay.",
+        Edgemesh,
+        &[plain("/tunnel/counts/relayed", Number)],
+    ),
+    (
+        "edgecore_mesh_tunnel_lost_packets_total",
+        Counter,
+        "Packets of the tunnel for which there was no room.",
+        Edgemesh,
+        &[plain("/tunnel/counts/lost", Number)],
+    ),
+];
+
 /// Writes what the modules report.
 pub(super) fn write(page: &mut Page, modules: &[ModuleStatus]) {
-    let families = [CLOUD, STORE_AND_PODS, DEVICES, BUSES, DOORS];
+    let families = [CLOUD, STORE_AND_PODS, DEVICES, BUSES, DOORS, TUNNEL];
     for &(name, kind, help, module, samples) in families.into_iter().flatten() {
         page.family(name, kind, help);
         let status = modules.iter().find(|status| status.name == module);
@@ -382,6 +441,7 @@ impl Read {
                 let counts = |entry: &&Value| match is {
                     Is::Text(text) => entry[key] == text,
                     Is::True => entry[key] == true,
+                    Is::False => entry[key] == false,
                 };
                 value.as_array().map(|entries| count(entries.iter().filter(counts).count()))
             }

@@ -41,6 +41,8 @@ pub(crate) enum MeshCommand {
         #[command(flatten)]
         arguments: MeshArguments,
     },
+    /// Remove what a mesh that was stopped left in the kernel: its packet filter's table, and its link
+    Remove,
     /// How other networks are reached: relays, nodes, streams
     Tunnel(Output),
 }

@@ -3,16 +3,21 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::tunnel::{self, Tunnel, Way};
 use super::{Found, Mesh};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::program;
 use crate::screen::{Paint, Style};
 use crate::table::{self, Cell};
+
+/// After how long the mesh has reported what an attempt has changed.
+const REPORTED: Duration = Duration::from_millis(1500);
 
 /// What a connection goes through, as the agent's program tells it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,6 +37,10 @@ pub(super) struct Trace {
 struct Endpoint {
     address: String,
     node: Option<String>,
+    tunnel: bool,
+    /// What is known of the way through the tunnel, where it goes that way.
+    #[serde(skip_deserializing)]
+    way: Option<Way>,
     excluded: Option<String>,
     connection: Option<Attempt>,
 }
@@ -78,14 +87,34 @@ pub(super) fn of(
     let asked = json!({
         "server": server, "domain": domain, "namespace": namespace, "name": name, "port": port,
         "node": mesh.node, "preferSameNode": traffic["preferSameNode"] == true,
-        "carries": traffic.is_object(),
+        "zone": traffic["zone"], "carries": traffic.is_object(), "tunnel": tunnel::asked(&mesh.report["tunnel"]),
     });
     let asked = asked.to_string();
     let words = ["mesh", "trace", "--config"].map(OsStr::new);
     let words = words.into_iter().chain([config.as_os_str(), OsStr::new(&asked)]);
     let trace = program::ask(words)
         .and_then(|text| serde_json::from_slice(&text).map_err(|error| program::foreign(&error)));
-    trace.map_err(Failure::Failed)
+    let mut trace: Trace = trace.map_err(Failure::Failed)?;
+    if trace.endpoints.iter().any(|endpoint| endpoint.tunnel) {
+        // the attempt has made the tunnel to these nodes, or has failed
+        pause();
+        let tunnel = tunnel::of(client)?;
+        trace.endpoints.iter_mut().for_each(|endpoint| endpoint.look(&tunnel));
+    }
+    Ok(trace)
+}
+
+#[expect(clippy::disallowed_methods, reason = "one pause, after which it is as it is")]
+fn pause() {
+    std::thread::sleep(REPORTED);
+}
+
+impl Endpoint {
+    /// Looks what the tunnel says of the node.
+    fn look(&mut self, tunnel: &Tunnel) {
+        let node = self.node.as_deref().filter(|_| self.tunnel && self.excluded.is_none());
+        self.way = node.map(|node| tunnel.way(node));
+    }
 }
 
 /// Takes the port from a name that has one. An address of IPv6 that has one stands in brackets.
@@ -125,10 +154,11 @@ pub(super) fn text(trace: &Trace, style: Style) -> String {
         line("connection", &style.paint(attempt.paint(), &words));
     }
     let row = |endpoint: &Endpoint| {
-        let fate = match (&endpoint.excluded, &endpoint.connection) {
-            (Some(reason), _) => Cell::new(Paint::Fair, format!("not taken: {reason}")),
-            (None, Some(attempt)) => Cell::new(attempt.paint(), attempt.words()),
-            (None, None) => Cell::from("taken, not tried"),
+        let fate = match (&endpoint.excluded, &endpoint.connection, &endpoint.way) {
+            (Some(reason), ..) => Cell::new(Paint::Fair, format!("not taken: {reason}")),
+            (None, Some(attempt), _) => Cell::new(attempt.paint(), attempt.words()),
+            (None, None, Some(way)) => way.cell(),
+            (None, None, None) => Cell::from("taken, not tried"),
         };
         [Cell::from(endpoint.address.as_str()), Cell::maybe(endpoint.node.as_deref()), fate]
     };

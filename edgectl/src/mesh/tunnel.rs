@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use ipc_proto::Module;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::failure::Failure;
@@ -18,8 +19,16 @@ pub(super) struct Tunnel {
     listen: Option<String>,
     relay: bool,
     relays: Vec<Relay>,
+    #[serde(default)]
+    direct: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stand_ins: Option<String>,
     nodes: usize,
     peers: Vec<Node>,
+    #[serde(default)]
+    unreached: Vec<Unreached>,
+    #[serde(default)]
+    counts: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<String>,
 }
@@ -39,8 +48,75 @@ struct Relay {
 struct Node {
     name: String,
     via: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    relay: Option<String>,
     rtt_millis: u64,
     streams: usize,
+}
+
+/// A node to which no stream could be opened of late.
+#[derive(Debug, Serialize, Deserialize)]
+struct Unreached {
+    name: String,
+    reason: String,
+}
+
+/// The way to a node.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Way {
+    /// Whether the tunnel to the node stands.
+    stands: bool,
+    /// The relay by which it is reached; nothing where it is reached without one, or not.
+    relay: Option<String>,
+    rtt_millis: Option<u64>,
+    /// Why no stream could be opened, or no tunnel can stand.
+    reason: Option<String>,
+}
+
+impl Way {
+    pub(super) fn cell(&self) -> Cell {
+        let rtt = self.rtt_millis.map(millis).unwrap_or_default();
+        match (&self.reason, &self.relay) {
+            (Some(reason), _) => Cell::new(Paint::Bad, format!("through the tunnel: {reason}")),
+            (None, _) if !self.stands => Cell::from("through the tunnel, which nobody uses now"),
+            (None, Some(relay)) => {
+                Cell::new(Paint::Good, format!("through the tunnel by relay {relay} in {rtt}"))
+            }
+            (None, None) => {
+                Cell::new(Paint::Good, format!("through the tunnel without a relay in {rtt}"))
+            }
+        }
+    }
+}
+
+impl Tunnel {
+    /// Tells how a node is reached.
+    pub(super) fn way(&self, node: &str) -> Way {
+        let peer = self.peers.iter().find(|peer| peer.name == node);
+        let failure = self.unreached.iter().find(|unreached| unreached.name == node);
+        let is_away = !self.relays.is_empty() && self.relays.iter().all(|relay| !relay.connected);
+        let away = || {
+            let why = self.relays.iter().filter_map(|relay| relay.reason.as_deref());
+            format!("no relay is connected: {}", why.collect::<Vec<_>>().join("; "))
+        };
+        let reason = match failure {
+            Some(failure) => Some(failure.reason.clone()),
+            None => self.trouble.clone().or_else(|| (peer.is_none() && is_away).then(away)),
+        };
+        Way {
+            stands: peer.is_some(),
+            relay: peer.and_then(|peer| peer.relay.clone()),
+            rtt_millis: peer.map(|peer| peer.rtt_millis),
+            reason,
+        }
+    }
+}
+
+/// Returns what a trace has to know of the tunnel, of what the mesh reports of it.
+pub(super) fn asked(report: &Value) -> Option<Value> {
+    let known = |key: &str| report[key].clone();
+    report.is_object().then(|| json!({"direct": known("direct"), "standIns": known("standIns")}))
 }
 
 /// Asks the supervisor for what the mesh has reported.
@@ -77,6 +153,11 @@ pub(super) fn text(tunnel: &Tunnel, style: Style) -> String {
         let rows: Vec<_> = tunnel.peers.iter().map(Node::row).collect();
         text += &table::render(["NODE", "VIA", "RTT", "STREAMS"], &rows, style);
     }
+    if !tunnel.unreached.is_empty() {
+        let row = |it: &Unreached| [it.name.as_str().into(), it.reason.as_str().into()];
+        let rows: Vec<[Cell; 2]> = tunnel.unreached.iter().map(row).collect();
+        text += &table::render(["NOT REACHED", "REASON"], &rows, style);
+    }
     let more = tunnel.nodes.saturating_sub(tunnel.peers.len());
     if more > 0 {
         writeln!(text, "{more} more nodes are connected.").expect(WRITTEN);
@@ -108,14 +189,16 @@ impl Node {
     fn row(&self) -> [Cell; 4] {
         let streams = self.streams.to_string();
         let rtt = millis(self.rtt_millis);
-        [self.name.as_str().into(), self.via.as_str().into(), rtt.into(), streams.into()]
+        let via = match &self.relay {
+            Some(relay) => format!("{} {relay}", self.via),
+            None => self.via.clone(),
+        };
+        [self.name.as_str().into(), via.into(), rtt.into(), streams.into()]
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -125,7 +208,9 @@ mod tests {
             "relays": [
                 {"endpoint": "r1:20006", "connected": true, "node": "hub", "rttMillis": 12},
                 {"endpoint": "r2:20006", "connected": false, "reason": "r2:20006: timed out"}],
-            "peers": [{"name": "hub", "via": "direct", "rttMillis": 12, "streams": 2}]}))
+            "peers": [{"name": "hub", "via": "direct", "rttMillis": 12, "streams": 2},
+                {"name": "edge2", "via": "relay", "relay": "hub", "rttMillis": 30, "streams": 1}],
+            "unreached": [{"name": "edge3", "reason": "no relay is connected with the node"}]}))
         .unwrap();
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         let lines: Vec<_> = text(&tunnel, Style::PLAIN).lines().map(words).collect();
@@ -138,8 +223,15 @@ mod tests {
                 "r2:20006 not connected - - r2:20006: timed out",
                 "NODE VIA RTT STREAMS",
                 "hub direct 12 ms 2",
-                "2 more nodes are connected.",
+                "edge2 relay hub 30 ms 1",
+                "NOT REACHED REASON",
+                "edge3 no relay is connected with the node",
+                "1 more nodes are connected.",
             ]
         );
+        let (way, other) = (tunnel.way("edge2"), tunnel.way("edge3"));
+        assert!(way.stands && way.reason.is_none() && way.relay.as_deref() == Some("hub"));
+        assert!(!other.stands && other.reason.is_some_and(|why| why.starts_with("no relay")));
+        assert!(!tunnel.way("edge4").stands, "nobody knows more of it");
     }
 }

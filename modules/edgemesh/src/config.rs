@@ -10,6 +10,7 @@ use module_runtime::tls::{Files, Identity};
 use serde::Deserialize;
 
 use crate::dns::Zone;
+use crate::stand_ins::Pool;
 use crate::tunnel;
 
 /// The configuration as it comes.
@@ -33,6 +34,7 @@ struct TunnelSection {
     relay: bool,
     relays: Vec<String>,
     direct: Vec<String>,
+    stand_ins: Option<String>,
     /// Milliseconds.
     keep_alive: Option<u64>,
     ca: PathBuf,
@@ -44,8 +46,8 @@ struct TunnelSection {
 const KEEP_ALIVE: u64 = 5000;
 
 impl TunnelSection {
-    /// Returns the tunnel, and the networks that are reached without it; nothing where it is off.
-    fn check(self, check: &mut Check) -> Option<(tunnel::Config, Vec<Network>)> {
+    /// Returns the tunnel; nothing where it is off.
+    fn check(self, check: &mut Check) -> Option<tunnel::Config> {
         if !self.enabled {
             return None;
         }
@@ -59,14 +61,21 @@ impl TunnelSection {
             }
             network
         });
-        let networks = networks.collect();
+        let direct = networks.collect();
+        let stand_ins = self.stand_ins.and_then(|text| {
+            let pool = Network::parse(&text).and_then(Pool::new);
+            if pool.is_none() {
+                check.wrong("tunnel.standIns", &text, "a network such as 198.18.0.0/16");
+            }
+            pool
+        });
         let ca = check.file("edgeHub.tlsCaFile", Some(self.ca));
         let certificate = check.file("edgeHub.tlsCertFile", Some(self.certificate));
         let key = check.file("edgeHub.tlsPrivateKeyFile", Some(self.key));
         let tls = Files { ca, identity: Some(Identity { certificate, key }) };
         let keep_alive = Duration::from_millis(self.keep_alive.unwrap_or(KEEP_ALIVE));
         let Self { listen, relay, .. } = self;
-        Some((tunnel::Config { listen, relay, relays, keep_alive, tls }, networks))
+        Some(tunnel::Config { listen, relay, relays, direct, stand_ins, keep_alive, tls })
     }
 }
 
@@ -87,18 +96,20 @@ pub(crate) struct Dns {
 }
 
 /// How traffic is carried, as the configuration says.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Traffic {
     /// Whether it is carried at all.
     pub(crate) enabled: bool,
     /// Whether endpoints of this node are taken before all others.
     pub(crate) prefer_same_node: bool,
+    /// The zone whose endpoints are taken before those of others.
+    pub(crate) zone: Option<Box<str>>,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
-        Self { enabled: true, prefer_same_node: false }
+        Self { enabled: true, prefer_same_node: false, zone: None }
     }
 }
 
@@ -107,8 +118,8 @@ impl Default for Traffic {
 pub(crate) struct Config {
     pub(crate) dns: Dns,
     pub(crate) traffic: Traffic,
-    /// With the networks that are reached without it; nothing where it is off.
-    pub(crate) tunnel: Option<(tunnel::Config, Vec<Network>)>,
+    /// Nothing where it is off.
+    pub(crate) tunnel: Option<tunnel::Config>,
 }
 
 impl Sections {

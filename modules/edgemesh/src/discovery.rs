@@ -13,8 +13,9 @@ use ipc_proto::{Kind, Message, Operation, Resource, Scope};
 use serde_json::value::RawValue;
 use tracing::warn;
 
-use crate::model::{Endpoint, Name, Policy, Service};
+use crate::model::{Endpoint, Kind as ServiceKind, Name, Policy, Service};
 use crate::services::{Backed, Table};
+use crate::stand_ins::StandIns;
 
 /// The types of objects that tell of services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +67,16 @@ pub(crate) struct Discovery {
     /// The types whose sets have come.
     known: Vec<Sort>,
     table: Arc<Table>,
+    /// Nothing where all pods are given out as they are.
+    stand_ins: Option<StandIns>,
 }
 
 impl Discovery {
+    /// Has pods of headless services that cannot be reached given out under other addresses.
+    pub(crate) fn new(stand_ins: Option<StandIns>) -> Self {
+        Self { stand_ins, ..Self::default() }
+    }
+
     /// Takes a message of the store. Returns whether the mesh has a use for such.
     pub(crate) fn take(&mut self, message: &Message) -> bool {
         let Resource::Object { scope, kind, name } = &message.route.resource else { return false };
@@ -105,8 +113,8 @@ impl Discovery {
     }
 
     /// Returns the table of whole sets, each an array: services, slices, endpoints, rules.
-    pub(crate) fn of_sets(sets: [&[u8]; 4]) -> Arc<Table> {
-        let (mut discovery, mut touched) = (Self::default(), BTreeSet::new());
+    pub(crate) fn of_sets(sets: [&[u8]; 4], stand_ins: Option<StandIns>) -> Arc<Table> {
+        let (mut discovery, mut touched) = (Self::new(stand_ins), BTreeSet::new());
         for (sort, content) in SETS.into_iter().zip(sets) {
             discovery.replace(sort, content, &mut touched);
         }
@@ -240,14 +248,19 @@ impl Discovery {
 
     /// Brings the table up to date about a service.
     fn settle(&mut self, name: Name) {
-        let backed = self.services.get(&name).map(|(service, is_carried)| Backed {
-            service: Service {
+        let mut endpoints = self.endpoints_of(&name);
+        let backed = self.services.get(&name).map(|(service, is_carried)| {
+            if let (ServiceKind::Headless, true, Some(all)) =
+                (&service.kind, is_carried, &mut self.stand_ins)
+            {
+                endpoints.iter_mut().for_each(|endpoint| endpoint.stand_in = all.of(endpoint));
+            }
+            let service = Service {
                 // what the service says itself counts before what is said of it
                 policy: service.policy.clone().or_else(|| self.rules.get(&name).cloned()),
                 ..service.clone()
-            },
-            endpoints: self.endpoints_of(&name),
-            is_carried: *is_carried,
+            };
+            Backed { service, endpoints, is_carried: *is_carried }
         });
         if self.table.get(&name).map(|backed| &**backed) == backed.as_ref() {
             return;
@@ -268,7 +281,7 @@ impl Discovery {
         let mut seen = BTreeSet::new();
         let slices = parts.iter().filter_map(|part| self.slices.get(part));
         let all = slices.flat_map(|slice| &slice.endpoints);
-        all.filter(|it| seen.insert((it.address, &it.ports))).cloned().collect()
+        all.filter(|it| seen.insert((it.address, &it.node, &it.ports))).cloned().collect()
     }
 }
 

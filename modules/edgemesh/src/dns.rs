@@ -27,6 +27,7 @@ use crate::config::Dns;
 use crate::services::Services;
 use cache::{Cache, Held};
 pub(crate) use door::{Standing, open};
+pub(crate) use link::remove as unlink;
 pub use lookup::resolve;
 pub(crate) use lookup::{Found, find};
 use names::Outcome;

@@ -20,7 +20,7 @@ use anyhow::{Context as _, anyhow};
 use rustix::net::{SocketFlags, netlink as protocols};
 use tracing::{debug, info, warn};
 
-pub(crate) use service::{Plan, plan};
+pub(crate) use service::{Doors, Plan, plan, plan_pods};
 use table::{Difference, Table};
 use transaction::NAME;
 use watch::Watch;
@@ -28,6 +28,15 @@ use words::Step;
 
 use crate::model::Name;
 use crate::netlink;
+
+/// Removes the table, whatever made it, when nobody serves any more.
+///
+/// # Errors
+/// When the kernel has no packet filter, or refuses.
+pub(crate) fn remove() -> anyhow::Result<()> {
+    let socket = netlink::open(Some(protocols::NETFILTER), 0, SocketFlags::empty());
+    carry_out(&socket.context("the kernel has no packet filter")?, &[Step::Remove])
+}
 
 /// What the kernel has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ mod netlink;
 mod node;
 mod proxy;
 mod services;
+mod stand_ins;
 mod targets;
 mod trace;
 mod traffic;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 use discovery::Discovery;
 pub use dns::resolve;
 use services::Publisher;
+use stand_ins::StandIns;
 use targets::{Here, Reach};
 pub use trace::{Asked, trace};
 use tunnel::Tunnel;
@@ -59,23 +61,26 @@ struct Report {
 /// When the configuration is wrong.
 pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let config = context.config::<config::Sections>()?.check()?;
-    let mut discovery = Discovery::default();
     let (publisher, services) = services::table();
     let (shown, mut names) = watch::channel(dns::Standing::default());
     tokio::spawn(dns::open(config.dns, services.clone(), shown));
     let (shown, mut tunnel) = watch::channel(None);
-    let (far, reach) = match config.tunnel {
-        Some((far, networks)) => {
+    let (far, reach, stand_ins) = match config.tunnel {
+        Some(far) => {
+            let (networks, pool) = (far.direct.clone(), far.stand_ins);
             let far = Tunnel::new(context.node(), far, services.clone());
             tokio::task::spawn_local(Rc::clone(&far).run(shown));
-            (Some(far), Reach::Networks(networks))
+            (Some(far), Reach::Networks(networks), pool)
         }
-        None => (None, Reach::All),
+        None => (None, Reach::All, None),
     };
+    let prefer_same_node = config.traffic.prefer_same_node;
+    let zone = config.traffic.zone.clone();
+    let here = Here { node: context.node().into(), prefer_same_node, zone, reach };
+    let stand_ins = stand_ins.filter(|_| config.traffic.enabled);
+    let mut discovery = Discovery::new(stand_ins.map(|pool| StandIns::new(pool, here.clone())));
     let (shown, mut traffic) = watch::channel(None);
     if config.traffic.enabled {
-        let prefer_same_node = config.traffic.prefer_same_node;
-        let here = Here { node: context.node().into(), prefer_same_node, reach };
         tokio::task::spawn_local(traffic::carry(services.changes(), here, far, shown));
     }
     let mut told = Alarm::default();
@@ -102,6 +107,15 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             }
         }
     }
+}
+
+/// Removes what the mesh leaves in the kernel when it ends: its table of the packet filter, and its link.
+///
+/// # Errors
+/// With a sentence when the kernel refuses.
+pub fn remove() -> Result<(), String> {
+    kernel::remove().map_err(|error| format!("cannot remove the table: {error:#}"))?;
+    dns::unlink().map_err(|error| format!("cannot remove the link: {error}"))
 }
 
 /// Takes what the store tells.

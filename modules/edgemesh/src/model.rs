@@ -71,11 +71,22 @@ pub(crate) struct Service {
 pub(crate) struct Endpoint {
     pub(crate) address: IpAddr,
     pub(crate) node: Option<Box<str>>,
+    /// The zone of that node, as its label `topology.kubernetes.io/zone` says.
+    pub(crate) zone: Option<Box<str>>,
     pub(crate) hostname: Option<Box<str>>,
     pub(crate) ready: bool,
     pub(crate) serving: bool,
     /// The number of each port of the service by its name and protocol.
     pub(crate) ports: Vec<(Box<str>, Protocol, u16)>,
+    /// What stands for it on this node, where it cannot be reached at its own address.
+    pub(crate) stand_in: Option<IpAddr>,
+}
+
+impl Endpoint {
+    /// Returns the address at which clients on this node find it.
+    pub(crate) fn found_at(&self) -> IpAddr {
+        self.stand_in.unwrap_or(self.address)
+    }
 }
 
 /// How the endpoints of a service are chosen, where it says so itself.

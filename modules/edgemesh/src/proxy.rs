@@ -15,6 +15,7 @@ mod udp;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,8 @@ const CONNECTIONS: u64 = 16_384;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) service: Name,
+    /// What stands for the one pod that is served; nothing for the service as a whole.
+    pub(crate) pod: Option<IpAddr>,
     pub(crate) protocol: Protocol,
     pub(crate) port: u16,
 }

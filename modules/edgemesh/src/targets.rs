@@ -24,8 +24,37 @@ pub(crate) struct Here {
     pub(crate) node: Box<str>,
     /// Whether endpoints of this node are taken before all others.
     pub(crate) prefer_same_node: bool,
+    /// The zone whose endpoints are taken before those of others; nothing where all are alike.
+    pub(crate) zone: Option<Box<str>>,
     /// How far it reaches.
     pub(crate) reach: Reach,
+}
+
+/// How near an endpoint is, as far as that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Nearness {
+    Anywhere,
+    Zone,
+    Node,
+}
+
+impl Here {
+    fn nearness(&self, endpoint: &Endpoint) -> Nearness {
+        if self.prefer_same_node && endpoint.node.as_ref() == Some(&self.node) {
+            Nearness::Node
+        } else if self.zone.is_some() && endpoint.zone == self.zone {
+            Nearness::Zone
+        } else {
+            Nearness::Anywhere
+        }
+    }
+
+    /// Returns the node through whose end of the tunnel an endpoint is reached; nothing where it is
+    /// reached directly.
+    pub(crate) fn beyond(&self, endpoint: &Endpoint) -> Option<NodeId> {
+        let other = endpoint.node.as_deref().filter(|node| *node != &*self.node)?;
+        (!self.reach.has(endpoint.address)).then(|| NodeId::of(other))
+    }
 }
 
 /// Which endpoints of other nodes this node reaches by itself.
@@ -101,9 +130,8 @@ pub(crate) fn judged(
         near && number(endpoint, port).is_some()
     };
     let any_ready = endpoints.iter().any(|it| able(it) && ready(it));
-    let prefers = any_ready
-        && here.prefer_same_node
-        && endpoints.iter().any(|it| able(it) && ready(it) && local(it));
+    let taken = endpoints.iter().filter(|it| able(it) && (ready(it) || !any_ready && it.serving));
+    let nearest = taken.map(|it| here.nearness(it)).max().unwrap_or(Nearness::Anywhere);
     endpoints.iter().map(move |endpoint| {
         let Some(number) = number(endpoint, port) else { return Err("it has no such port") };
         if scope == Scope::Local && !local(endpoint) {
@@ -112,16 +140,21 @@ pub(crate) fn judged(
         if any_ready && !ready(endpoint) {
             return Err("it is not ready");
         }
-        if prefers && !local(endpoint) {
-            return Err("it is on another node, and this node has endpoints, which are preferred");
-        }
         if !any_ready && !endpoint.serving {
             return Err("it is not ready and does not serve");
         }
+        if here.nearness(endpoint) < nearest {
+            return Err(match nearest {
+                Nearness::Node => {
+                    "it is on another node, and this node has endpoints, which are preferred"
+                }
+                Nearness::Zone | Nearness::Anywhere => {
+                    "it is in another zone, and this node's has endpoints, which are preferred"
+                }
+            });
+        }
         let address = SocketAddr::new(endpoint.address, number);
-        let other = endpoint.node.as_deref().filter(|node| *node != &*here.node);
-        let beyond = other.filter(|_| !here.reach.has(endpoint.address)).map(NodeId::of);
-        Ok(Target { address, beyond })
+        Ok(Target { address, beyond: here.beyond(endpoint) })
     })
 }
 

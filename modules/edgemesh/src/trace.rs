@@ -2,8 +2,11 @@
 //! a pod asks, the services are those of the node's database, what is decided is decided by the code
 //! that decides for traffic, and the endpoints are tried.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io::{self, ErrorKind, Read as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use module_runtime::net::Network;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,11 +14,15 @@ use crate::discovery::Discovery;
 use crate::dns::{Found, find};
 use crate::model::{Endpoint, Kind, Name, Policy, Port, Protocol, Service};
 use crate::services::{Backed, Table};
-use crate::targets::{Here, Reach, Scope, judged, targets};
+use crate::stand_ins::{Pool, StandIns};
+use crate::targets::{Here, Reach, Scope, Target, judged, targets};
 use crate::traffic::policy;
 
 /// How long an endpoint may take to accept.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the proxy may take to find an endpoint that accepts, and that to answer.
+const PROXY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many endpoints are tried.
 const TRIES: usize = 16;
@@ -36,8 +43,37 @@ pub struct Asked {
     /// The node's name.
     node: String,
     prefer_same_node: bool,
+    zone: Option<Box<str>>,
     /// Whether the mesh carries traffic at all.
     carries: bool,
+    /// Nothing where endpoints of other nodes are reached without it.
+    tunnel: Option<AskedTunnel>,
+}
+
+/// What the running mesh reports of its tunnel.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AskedTunnel {
+    direct: Vec<String>,
+    stand_ins: Option<String>,
+}
+
+impl Asked {
+    fn here(&self) -> Here {
+        let networks = |tunnel: &AskedTunnel| {
+            tunnel.direct.iter().filter_map(|text| Network::parse(text)).collect()
+        };
+        let reach = self.tunnel.as_ref().map_or(Reach::All, |it| Reach::Networks(networks(it)));
+        let Self { prefer_same_node, zone, .. } = self;
+        let node = self.node.as_str().into();
+        Here { node, prefer_same_node: *prefer_same_node, zone: zone.clone(), reach }
+    }
+
+    fn stand_ins(&self) -> Option<StandIns> {
+        let text = self.tunnel.as_ref()?.stand_ins.as_ref()?;
+        let pool = Network::parse(text).and_then(Pool::new)?;
+        Some(StandIns::new(pool, self.here()))
+    }
 }
 
 /// What a connection goes through.
@@ -77,6 +113,8 @@ enum Path {
 struct Tried {
     address: IpAddr,
     node: Option<String>,
+    /// Whether it is reached through the tunnel; the running mesh knows what that comes to.
+    tunnel: bool,
     /// Why it is not taken; nothing for one that is.
     excluded: Option<&'static str>,
     connection: Option<Attempt>,
@@ -93,8 +131,29 @@ struct Attempt {
 
 impl Attempt {
     fn make(to: SocketAddr) -> Self {
+        Self::with(to, |to| TcpStream::connect_timeout(to, PATIENCE).map(drop))
+    }
+
+    /// Connects through the proxy, which accepts first and resets when no endpoint accepts. Who says
+    /// nothing to a client that has nothing to say is there at least.
+    fn through_proxy(to: SocketAddr) -> Self {
+        Self::with(to, |to| {
+            let mut stream = TcpStream::connect_timeout(to, PATIENCE)?;
+            stream.set_read_timeout(Some(PROXY_PATIENCE))?;
+            stream.shutdown(Shutdown::Write)?;
+            match stream.read(&mut [0]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    Err(io::Error::other("it is reset: no endpoint was reached, or it broke off"))
+                }
+                read => read.map(drop),
+            }
+        })
+    }
+
+    fn with(to: SocketAddr, connect: impl Fn(&SocketAddr) -> io::Result<()>) -> Self {
         let begin = Instant::now();
-        let error = TcpStream::connect_timeout(&to, PATIENCE).err().map(|it| it.to_string());
+        let error = connect(&to).err().map(|it| it.to_string());
         Self { to, millis: begin.elapsed().as_secs_f64() * 1e3, error }
     }
 }
@@ -108,7 +167,7 @@ impl Attempt {
 pub fn trace(stored: [&[u8]; 4], asked: &Asked) -> Result<String, String> {
     let Asked { server, domain, namespace, name, .. } = asked;
     let found = find(*server, domain, namespace, name)?;
-    let table = Discovery::of_sets(stored);
+    let table = Discovery::of_sets(stored, asked.stand_ins());
     let trace = Trace::of(found, &table, asked);
     serde_json::to_string(&trace).map_err(|error| error.to_string())
 }
@@ -144,20 +203,34 @@ impl Trace {
             None => service.ports.first(),
             Some(number) => service.ports.iter().find(|port| port.port == number),
         };
-        let Some(port) = port else {
+        // a pod is asked at its own port
+        let of_pod = || {
+            let number = asked.port.filter(|_| matches!(service.kind, Kind::Headless))?;
+            let at = endpoints.iter().filter(|endpoint| endpoint.found_at() == address);
+            let mut ports = at.flat_map(|endpoint| &endpoint.ports);
+            let (name, protocol, _) = ports.find(|(_, _, port)| *port == number)?;
+            service.ports.iter().find(|it| it.name == *name && it.protocol == *protocol)
+        };
+        let Some(port) = port.or_else(of_pod) else {
             return Err(match asked.port {
                 Some(number) => format!("{name} has no port {number}: a client is refused"),
                 None => format!("{name} has no ports"),
             });
         };
         self.port = Some(words(port));
-        let Asked { node, prefer_same_node, .. } = asked;
-        let node = node.as_str().into();
-        let here = Here { node, prefer_same_node: *prefer_same_node, reach: Reach::All };
+        let here = asked.here();
         let scope = if service.local_only { Scope::Local } else { Scope::All };
         self.try_endpoints(service, port, endpoints, scope, &here);
         if matches!(service.kind, Kind::Headless) {
             self.path = Path::Direct;
+            if let Some(pod) = endpoints.iter().find(|it| it.stand_in == Some(address)) {
+                self.path = Path::Proxy;
+                let same =
+                    |it: &&(Box<str>, Protocol, u16)| it.0 == port.name && it.1 == port.protocol;
+                let number = pod.ports.iter().find(same).filter(|it| it.1 == Protocol::Tcp);
+                let to = number.map(|&(.., number)| SocketAddr::new(address, number));
+                self.connection = to.map(Attempt::through_proxy);
+            }
             return self.served(name);
         }
         if !is_carried || !asked.carries {
@@ -168,7 +241,12 @@ impl Trace {
         self.policy = Some(policy_words(chosen.as_ref(), service));
         self.path = if chosen.is_some() { Path::Proxy } else { Path::Kernel };
         if port.protocol == Protocol::Tcp {
-            self.connection = Some(Attempt::make(SocketAddr::new(address, port.port)));
+            let to = SocketAddr::new(address, port.port);
+            let attempt = match self.path {
+                Path::Proxy => Attempt::through_proxy(to),
+                Path::Kernel | Path::Direct | Path::None => Attempt::make(to),
+            };
+            self.connection = Some(attempt);
         }
         self.served(name)
     }
@@ -184,11 +262,15 @@ impl Trace {
         let judged = judged(service, port, endpoints, scope, here);
         let mut tries = 0;
         for (endpoint, judgement) in endpoints.iter().zip(judged) {
-            let target = judgement.ok().filter(|_| port.protocol == Protocol::Tcp && tries < TRIES);
+            let is_tried = |target: &Target| {
+                port.protocol == Protocol::Tcp && target.beyond.is_none() && tries < TRIES
+            };
+            let target = judgement.ok().filter(is_tried);
             tries += usize::from(target.is_some());
             self.endpoints.push(Tried {
                 address: endpoint.address,
                 node: endpoint.node.as_deref().map(str::to_owned),
+                tunnel: here.beyond(endpoint).is_some(),
                 excluded: judgement.err(),
                 connection: target.map(|target| Attempt::make(target.address)),
             });
@@ -202,7 +284,9 @@ impl Trace {
         }
         let is_lost = |attempt: &Attempt| attempt.error.is_some();
         let tried = || self.endpoints.iter().filter_map(|endpoint| endpoint.connection.as_ref());
-        if tried().next().is_some() && tried().all(is_lost) {
+        let taken = || self.endpoints.iter().filter(|endpoint| endpoint.excluded.is_none());
+        let all_tried = tried().next().is_some() && taken().all(|endpoint| !endpoint.tunnel);
+        if all_tried && tried().all(is_lost) {
             return Err("no endpoint accepts a connection from this node".to_owned());
         }
         match &self.connection {
@@ -224,7 +308,7 @@ fn service_of(table: &Table, address: IpAddr) -> Option<(&Name, &Backed)> {
     };
     let all = || table.iter().map(|(name, backed)| (name, &**backed));
     let at_end = |backed: &Backed| {
-        let is_it = |endpoint: &Endpoint| endpoint.address == address;
+        let is_it = |endpoint: &Endpoint| endpoint.found_at() == address;
         matches!(backed.service.kind, Kind::Headless) && backed.endpoints.iter().any(is_it)
     };
     let served = all().find(|(_, backed)| own(&backed.service));

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use crate::kernel::{Kernel, Plan, plan};
-use crate::model::{Name, Policy, Port, Protocol, Service};
+use crate::kernel::{Doors, Kernel, Plan, plan, plan_pods};
+use crate::model::{Endpoint, Kind, Name, Policy, Port, Protocol, Service};
 use crate::proxy::{Key, Manner, Proxy};
 use crate::services::{Backed, Change, Changes};
 use crate::targets::{Here, Scope, Target, targets};
@@ -36,6 +36,9 @@ pub(crate) struct Standing {
     /// Whether endpoints of this node are taken before all others.
     #[serde(rename = "preferSameNode")]
     pub(crate) prefer_same_node: bool,
+    /// The zone whose endpoints are taken before those of others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) zone: Option<Box<str>>,
     /// Why services cannot be reached as they should.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trouble: Option<String>,
@@ -78,8 +81,9 @@ pub(crate) async fn carry(
             pauses.next(Instant::now())
         });
         let (carried, proxied) = (traffic.kernel.len(), traffic.proxy.len());
-        let prefer_same_node = traffic.here.prefer_same_node;
-        standing.send_replace(Some(Standing { carried, proxied, prefer_same_node, trouble }));
+        let Here { prefer_same_node, zone, .. } = traffic.here.clone();
+        let now = Standing { carried, proxied, prefer_same_node, zone, trouble };
+        standing.send_replace(Some(now));
     }
 }
 
@@ -123,39 +127,67 @@ impl Traffic {
     fn plans(&mut self, changes: Vec<Change>) -> BTreeMap<Name, Plan> {
         let plan_of = |(name, backed): Change| {
             let carried = backed.filter(|backed| backed.is_carried);
-            let ports = carried.as_ref().map(|it| self.listen(&name, it)).unwrap_or_default();
-            self.proxy.retain(&name, |key| ports.contains_key(&(key.protocol, key.port)));
-            let planned = carried.map(|backed| {
-                let listener = |port: &Port| ports.get(&(port.protocol, port.port)).copied();
-                plan(&name, &backed.service, &backed.endpoints, &self.here, listener)
+            let doors = carried.as_ref().map(|it| self.listen(&name, it)).unwrap_or_default();
+            self.proxy.retain(&name, |key| doors.contains_key(&(key.pod, key.protocol, key.port)));
+            let planned = carried.map(|backed| match backed.service.kind {
+                Kind::Headless => plan_pods(&name, &backed.endpoints, &doors),
+                Kind::Cluster(_) | Kind::External(_) => {
+                    let listener =
+                        |port: &Port| doors.get(&(None, port.protocol, port.port)).copied();
+                    plan(&name, &backed.service, &backed.endpoints, &self.here, listener)
+                }
             });
             (name, planned.unwrap_or_default())
         };
         changes.into_iter().map(plan_of).collect()
     }
 
-    /// Listens for those ports of a service that need it; returns where.
-    fn listen(&mut self, name: &Name, backed: &Backed) -> BTreeMap<(Protocol, u16), u16> {
+    /// Listens for those ports of a service, or of its pods, that need it; returns where.
+    fn listen(&mut self, name: &Name, backed: &Backed) -> Doors {
         let Backed { service, endpoints, .. } = backed;
         let scope = if service.local_only { Scope::Local } else { Scope::All };
-        let mut listeners = BTreeMap::new();
+        let mut doors = Doors::new();
+        if service.kind == Kind::Headless {
+            for (key, manner) in pods(name, endpoints, &self.here) {
+                self.open(&key, manner, &mut doors);
+            }
+            return doors;
+        }
         for port in &service.ports {
             let targets = targets(service, port, endpoints, scope, &self.here);
             let Some(policy) = policy(service, port, &targets) else { continue };
-            let key = Key { service: name.clone(), protocol: port.protocol, port: port.port };
-            let manner = Manner { policy, affinity: service.affinity, targets };
-            match self.proxy.serve(&key, manner) {
-                Ok(listener) => drop(listeners.insert((port.protocol, port.port), listener)),
-                Err(error) => {
-                    let Name { namespace, name } = name;
-                    warn!(
-                        "cannot listen for {namespace}/{name}, whose load is spread at random: {error}"
-                    );
-                }
-            }
+            let Port { protocol, port, .. } = *port;
+            let key = Key { service: name.clone(), pod: None, protocol, port };
+            self.open(&key, Manner { policy, affinity: service.affinity, targets }, &mut doors);
         }
-        listeners
+        doors
     }
+
+    fn open(&mut self, key: &Key, manner: Manner, doors: &mut Doors) {
+        match self.proxy.serve(key, manner) {
+            Ok(listener) => drop(doors.insert((key.pod, key.protocol, key.port), listener)),
+            Err(error) => warn!(
+                "cannot listen for {}: its load is spread at random, and nothing goes through the tunnel: {error}",
+                key.service
+            ),
+        }
+    }
+}
+
+/// Returns what has to be served of a headless service: each port of each pod that something stands
+/// for.
+fn pods(name: &Name, endpoints: &[Endpoint], here: &Here) -> Vec<(Key, Manner)> {
+    let of_pod = |endpoint: &Endpoint| {
+        let (pod, beyond) = (endpoint.stand_in, here.beyond(endpoint));
+        let carried = |it: &&(_, Protocol, _)| it.1 != Protocol::Sctp;
+        let of_port = |&(_, protocol, port): &(Box<str>, Protocol, u16)| {
+            let targets = vec![Target { address: (endpoint.address, port).into(), beyond }];
+            let key = Key { service: name.clone(), pod, protocol, port };
+            (key, Manner { policy: Policy::RoundRobin, affinity: None, targets })
+        };
+        endpoint.ports.iter().filter(carried).map(of_port).collect::<Vec<_>>()
+    };
+    endpoints.iter().filter(|endpoint| endpoint.stand_in.is_some()).flat_map(of_pod).collect()
 }
 
 /// Returns how a port's endpoints are chosen where the kernel cannot do it: as the service asks, for

@@ -6,6 +6,7 @@
 //! read or change them, nor speak for either. A [`link`] is a connection that this node dials, in
 //! [`relay`] are those that come, [`mod@serve`] carries on what others ask for.
 
+mod counts;
 mod credentials;
 mod link;
 mod peers;
@@ -16,6 +17,7 @@ mod splice;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod unreached;
 pub mod words;
 
 use std::cell::{OnceCell, RefCell};
@@ -27,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
-use module_runtime::net::Endpoint as FarEnd;
+use module_runtime::net::{Endpoint as FarEnd, Network};
 use module_runtime::tls::Files;
 use module_runtime::{Now, Redial, chance};
 use quinn::{ClientConfig, Endpoint, TokioRuntime};
@@ -43,11 +45,14 @@ pub(crate) use standing::Standing;
 use crate::node::NodeId;
 use crate::proxy::{SCRATCH, Scratch};
 use crate::services::Services;
+use crate::stand_ins::Pool;
+use counts::Counts;
 use credentials::{Credentials, node_at};
 use peers::{Peer, Peers, REFUSED};
 use relay::Way;
 use serve::serve;
 use socket::{Packet, Routes, Socket};
+use unreached::Unreached;
 pub(crate) use words::Carriage;
 use words::Request;
 
@@ -64,7 +69,7 @@ const TIDY: Duration = Duration::from_secs(5);
 const SERVED: usize = 4096;
 
 /// How long it may take until a stream stands: a few times there and back by satellite.
-pub(crate) const OPEN: Duration = Duration::from_secs(5);
+const OPEN: Duration = Duration::from_secs(5);
 
 /// How long a node may be unknown to all relays: after a relay's restart the nodes come one by one.
 const ABSENT: Duration = Duration::from_secs(2);
@@ -78,6 +83,10 @@ pub(crate) struct Config {
     pub(crate) relay: bool,
     /// Whom this node dials.
     pub(crate) relays: Vec<FarEnd>,
+    /// The networks that are reached without it.
+    pub(crate) direct: Vec<Network>,
+    /// Where the addresses are of that stand for pods beyond it; nothing for none.
+    pub(crate) stand_ins: Option<Pool>,
     /// How often a silent connection is looked after.
     pub(crate) keep_alive: Duration,
     pub(crate) tls: Files,
@@ -102,6 +111,8 @@ pub(crate) struct Tunnel {
     troubles: RefCell<BTreeMap<usize, String>>,
     /// Why the whole does not stand.
     trouble: RefCell<Option<String>>,
+    unreached: RefCell<Unreached>,
+    counts: Rc<Counts>,
     changed: Notify,
     scratch: Scratch,
     /// One for each connection of others to this node's endpoints.
@@ -140,6 +151,8 @@ impl Tunnel {
             endpoints: OnceCell::new(),
             troubles: RefCell::default(),
             trouble: RefCell::default(),
+            unreached: RefCell::default(),
+            counts: Rc::default(),
             changed: Notify::new(),
             scratch: Rc::new(RefCell::new(vec![0; SCRATCH].into())),
             places: Arc::new(Semaphore::new(SERVED)),
@@ -163,7 +176,9 @@ impl Tunnel {
         loop {
             tokio::select! {
                 _ = tidy.tick() => {
-                    self.peers.borrow_mut().tidy(Now::read().at);
+                    let now = Now::read().at;
+                    self.peers.borrow_mut().tidy(now);
+                    self.unreached.borrow_mut().tidy(now);
                     self.renew();
                 }
                 () = self.changed.notified() => {}
@@ -254,11 +269,36 @@ impl Tunnel {
         Some((endpoints.outer.clone(), endpoints.clients.borrow().outer.clone()))
     }
 
-    /// Opens a stream to an endpoint of another node. Who asks says how long that may take.
+    /// Opens a stream to an endpoint of another node.
     ///
     /// # Errors
-    /// When the node cannot be reached, or does not connect to the endpoint.
+    /// When the node cannot be reached in time, or does not connect to the endpoint.
     pub(crate) async fn stream(
+        self: &Rc<Self>,
+        node: NodeId,
+        endpoint: SocketAddr,
+        carriage: Carriage,
+    ) -> io::Result<Stream> {
+        let opened = timeout(OPEN, self.opened(node, endpoint, carriage)).await;
+        let opened = opened.unwrap_or_else(|_| Err(self.silence(node)));
+        let error = opened.as_ref().err().map(ToString::to_string);
+        let name = || self.name_of(node, endpoint.ip());
+        let is_news = self.unreached.borrow_mut().note(node, error, name, Now::read().at);
+        if is_news {
+            self.changed.notify_one();
+        }
+        opened
+    }
+
+    /// Returns what a node is called, by an endpoint that it has.
+    fn name_of(&self, node: NodeId, endpoint: IpAddr) -> String {
+        let table = self.services.now().unwrap_or_default();
+        let all = table.values().flat_map(|backed| &backed.endpoints);
+        let mut names = all.filter(|it| it.address == endpoint).filter_map(|it| it.node.as_deref());
+        names.find(|name| NodeId::of(name) == node).unwrap_or_default().to_owned()
+    }
+
+    async fn opened(
         self: &Rc<Self>,
         node: NodeId,
         endpoint: SocketAddr,
@@ -293,11 +333,9 @@ impl Tunnel {
         let far = tokio::net::UdpSocket::from_std(far)?;
         let tunnel = Rc::clone(self);
         let task = spawn_local(async move {
-            let opening = tunnel.stream(node, endpoint, Carriage::Datagrams);
-            let carried = match timeout(OPEN, opening).await {
-                Ok(Ok(stream)) => stream.carry_datagrams(&far, &tunnel.scratch).await,
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(tunnel.silence(node)),
+            let carried = match tunnel.stream(node, endpoint, Carriage::Datagrams).await {
+                Ok(stream) => stream.carry_datagrams(&far, &tunnel.scratch).await,
+                Err(error) => Err(error),
             };
             if let Err(error) = carried {
                 debug!("a flow to {endpoint} ends: {error}");
@@ -307,7 +345,7 @@ impl Tunnel {
     }
 
     /// Says why a node has not answered in time.
-    pub(crate) fn silence(&self, node: NodeId) -> io::Error {
+    fn silence(&self, node: NodeId) -> io::Error {
         let routes = self.routes.borrow();
         let reason = if routes.is_empty() {
             "no relay is connected"
@@ -352,7 +390,7 @@ impl Tunnel {
             () = hopeless => return Err(self.silence(node)),
         };
         let peer = match node_at(&connection) {
-            Some(name) if NodeId::of(&name) == node => Peer::new(name, connection),
+            Some(name) if NodeId::of(&name) == node => Peer::new(name, connection, &self.counts),
             other => {
                 connection.close(REFUSED, b"another node was asked for");
                 let who = other.unwrap_or_default();

@@ -58,6 +58,18 @@ impl Network {
         Some(Self { address, bits })
     }
 
+    /// Returns an address of it, as it was written.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Returns how many bits all its addresses begin with.
+    #[must_use]
+    pub const fn bits(&self) -> u8 {
+        self.bits
+    }
+
     /// Tells whether an address is of this network.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -72,6 +84,12 @@ impl Network {
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
         }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
     }
 }
 
@@ -105,6 +123,7 @@ mod tests {
         assert!(has("0.0.0.0/0", "203.0.113.7") && !has("0.0.0.0/0", "::1"));
         assert!(has("192.0.2.1/32", "192.0.2.1") && !has("192.0.2.1/32", "192.0.2.0"));
         assert!(has("fd00::/8", "fd12::1") && !has("fd00::/8", "fe80::1"));
+        assert_eq!(Network::parse("fd00::/8").unwrap().to_string(), "fd00::/8");
         for wrong in ["10.0.0.0", "10.0.0.0/33", "::/129", "10.0.0.0/-1", "net/8", "/8"] {
             assert_eq!(Network::parse(wrong), None, "{wrong}");
         }

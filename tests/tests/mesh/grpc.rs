@@ -86,15 +86,15 @@ pub(crate) fn ask(from: &Network, to: &str, calls: usize) -> Result<Vec<String>>
     })
 }
 
-/// Has the cloud say which pods serve it.
-pub(crate) fn endpoints(place: &Place, addresses: &[&str]) -> Result<()> {
+/// Has the cloud say which pods serve, at a port of theirs.
+pub(crate) fn endpoints(place: &Place, addresses: &[&str], port: u16) -> Result<()> {
     let endpoint = |address: &&str| json!({"addresses": [address], "conditions": {"ready": true}});
     let endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
     place.cloud.apply(json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": {"name": "web-ipv4", "namespace": "shop",
             "labels": {"kubernetes.io/service-name": "web"}},
-        "endpoints": endpoints, "ports": [{"name": "http", "port": PORT, "protocol": "TCP"}],
+        "endpoints": endpoints, "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
     }))?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Two nodes that do not reach each other and a relay that both reach, each in a network of its own;
+//! Two nodes that do not reach each other and relays that both reach, each in a network of its own;
 //! a pod that asks on the one, a pod that serves on the other.
 
 use std::fs;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use edgecore_tests::rig::network::Network;
+use edgecore_tests::rig::operator::Said;
 use edgecore_tests::rig::privilege::{had_or_skip, is_root};
 use edgecore_tests::rig::{Rig, SOON, Setup, filled};
 use ipc_proto::Module;
@@ -27,8 +28,8 @@ const ASKS: &str = "10.88.0.2";
 const SERVES: &str = "10.88.0.2";
 const SERVED: u16 = 8080;
 
-/// Where each node reaches the relay.
-const RELAYS: [&str; 2] = ["192.0.2.1:20006", "198.51.100.1:20006"];
+/// Where the addresses come from that stand for pods of the other node.
+pub(crate) const STAND_INS: &str = "198.18.0.0/16";
 
 /// How long the client of a test waits; longer means that it is not answered.
 const PATIENCE: Duration = SOON;
@@ -36,53 +37,71 @@ const PATIENCE: Duration = SOON;
 /// A node and the network that it is in.
 pub(crate) struct Node {
     pub(crate) rig: Rig,
-    /// Goes with the node.
-    _network: Network,
+    pub(crate) network: Network,
 }
 
 /// All of it.
 pub(crate) struct Place {
-    pub(crate) relay: Node,
+    pub(crate) relays: Vec<Node>,
     /// With the pod that asks.
     pub(crate) near: Node,
     /// With the pod that serves.
     pub(crate) far: Node,
     pub(crate) client: Network,
-    _server: Network,
+    _others: [Network; 2],
     pub(crate) authority: Authority,
 }
 
 impl Place {
-    /// Makes it; nothing where the host cannot. `near` has a certificate of another cluster.
-    pub(crate) fn new(with_stranger: bool) -> Result<Option<Self>> {
+    /// Makes it with one relay; nothing where the host cannot.
+    pub(crate) fn new() -> Result<Option<Self>> {
+        Self::with(1, false)
+    }
+
+    /// Makes it with some relays. A stranger as `near` has a certificate of another cluster.
+    pub(crate) fn with(relays: usize, with_stranger: bool) -> Result<Option<Self>> {
         let able = is_root() && Path::new("/usr/sbin/nft").exists();
         if !had_or_skip(able, "root and nftables")? {
             return Ok(None);
         }
-        let [relay, near, far] = [Network::new()?, Network::new()?, Network::new()?];
+        let [outside, near, far] = [Network::new()?, Network::new()?, Network::new()?];
         let [client, server] = [Network::new()?, Network::new()?];
+        outside.run(|| Ok(fs::write("/proc/sys/net/ipv4/ip_forward", "1")?))?;
         for (link, node, net) in [("near", &near, "192.0.2"), ("far", &far, "198.51.100")] {
-            relay.link(link, node)?;
-            relay.does(&format!("ip addr add {net}.1/24 dev {link}"))?;
-            node.does(&format!("ip addr add {net}.2/24 dev eth0"))?;
+            connect(&outside, link, node, net)?;
+        }
+        for (from, to) in [("192.0.2.0", "198.51.100.0"), ("198.51.100.0", "192.0.2.0")] {
+            outside.does(&format!("ip rule add from {from}/24 to {to}/24 blackhole"))?;
         }
         join(&near, &client, ASKS)?;
         join(&far, &server, SERVES)?;
         serve(&server)?;
         let authority = Authority::create()?;
         let listen = json!({"listen": "0.0.0.0:20006", "relay": true});
-        let relay = start(relay, "hub", &authority, &authority, listen)?;
-        let dials = |address| json!({"relays": [address]});
+        let hub = |number: usize| {
+            let network = Network::new()?;
+            connect(&outside, &format!("hub{number}"), &network, &format!("10.99.{number}"))?;
+            start(network, &format!("hub{number}"), &authority, &authority, listen.clone())
+        };
+        let hubs = (0..relays).map(hub).collect::<Result<Vec<_>>>()?;
+        let all: Vec<_> = (0..relays).map(|number| format!("10.99.{number}.2:20006")).collect();
+        let dials = json!({"relays": all, "standIns": STAND_INS});
         let stranger = Authority::create()?;
         let issuer = if with_stranger { &stranger } else { &authority };
-        let near = start(near, "edge1", &authority, issuer, dials(RELAYS[0]))?;
-        let far = start(far, "edge2", &authority, &authority, dials(RELAYS[1]))?;
-        Ok(Some(Self { relay, near, far, client, _server: server, authority }))
+        let near = start(near, "edge1", &authority, issuer, dials.clone())?;
+        let far = start(far, "edge2", &authority, &authority, dials)?;
+        let _others = [server, outside];
+        Ok(Some(Self { relays: hubs, near, far, client, _others, authority }))
     }
 
     /// Asks the service by HTTP for a path, which is what it answers.
     pub(crate) fn http(&self) -> Result<String> {
-        let Talk(mut stream) = self.connect()?;
+        self.http_at(CLUSTER)
+    }
+
+    /// Asks an address by HTTP.
+    pub(crate) fn http_at(&self, to: &str) -> Result<String> {
+        let Talk(mut stream) = self.connect_to(to)?;
         let request = "GET /hello HTTP/1.1\r\nHost: web.shop\r\nConnection: close\r\n\r\n";
         stream.get_mut().write_all(request.as_bytes())?;
         let mut answer = String::new();
@@ -94,7 +113,11 @@ impl Place {
 
     /// Connects to the service.
     pub(crate) fn connect(&self) -> Result<Talk> {
-        let to = CLUSTER.parse()?;
+        self.connect_to(CLUSTER)
+    }
+
+    fn connect_to(&self, to: &str) -> Result<Talk> {
+        let to = to.parse()?;
         let stream = self.client.run(|| Ok(TcpStream::connect_timeout(&to, PATIENCE)?))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Talk(BufReader::new(stream)))
@@ -102,9 +125,14 @@ impl Place {
 
     /// Sends datagrams of these sizes and expects each back.
     pub(crate) fn datagrams(&self, sizes: &[usize]) -> Result<()> {
+        self.datagrams_at(CLUSTER, sizes)
+    }
+
+    /// Sends datagrams to an address.
+    pub(crate) fn datagrams_at(&self, to: &str, sizes: &[usize]) -> Result<()> {
         self.client.run(|| {
             let socket = UdpSocket::bind("0.0.0.0:0")?;
-            socket.connect(CLUSTER)?;
+            socket.connect(to)?;
             socket.set_read_timeout(Some(PATIENCE))?;
             let mut answer = vec![0; 65_536];
             for size in sizes {
@@ -124,10 +152,30 @@ impl Node {
         Ok(report["tunnel"].clone())
     }
 
+    /// Runs `edgectl mesh` in the node's network.
+    pub(crate) fn mesh(&self, arguments: &[&str]) -> Result<Said> {
+        self.network.run(|| self.rig.edgectl(&[&["mesh"], arguments].concat()))
+    }
+
+    /// Follows a connection from the node.
+    pub(crate) fn trace(&self, more: &[&str]) -> Result<Said> {
+        let config = self.rig.setup().folder.path().join("edgecore.yaml");
+        let config = config.to_str().context("a path that is text")?;
+        self.mesh(&[&["trace", "-n", "shop", "--config", config], more].concat())
+    }
+
     /// Gives the node a certificate.
     pub(crate) fn issue(&self, name: &str, authority: &Authority) -> Result<()> {
         identity(&self.rig.setup().folder.path().join("certs"), name, authority)
     }
+}
+
+/// Lays a link to a node, by which that reaches all that is outside.
+fn connect(outside: &Network, link: &str, node: &Network, net: &str) -> Result<()> {
+    outside.link(link, node)?;
+    outside.does(&format!("ip addr add {net}.1/24 dev {link}"))?;
+    node.does(&format!("ip addr add {net}.2/24 dev eth0"))?;
+    node.does(&format!("ip route add default via {net}.1")).map(drop)
 }
 
 /// Lays a link from a node to a pod, which has nothing but that.
@@ -153,8 +201,8 @@ fn identity(folder: &Path, node: &str, authority: &Authority) -> Result<()> {
     Ok(())
 }
 
-/// The service and where it is served.
-fn objects() -> [Value; 2] {
+/// A service and where it is served, and one without an address, of which each node has a pod.
+fn objects() -> [Value; 4] {
     let ports = |port: u16| {
         json!([{"name": "http", "port": port, "protocol": "TCP"},
             {"name": "udp", "port": port, "protocol": "UDP"}])
@@ -170,7 +218,18 @@ fn objects() -> [Value; 2] {
         "endpoints": [{"addresses": [SERVES], "nodeName": "edge2", "conditions": {"ready": true}}],
         "ports": ports(SERVED),
     });
-    [service, slice]
+    let mut pods = service.clone();
+    pods["metadata"]["name"] = "db".into();
+    pods["spec"] = json!({"clusterIP": "None", "ports": ports(SERVED)});
+    let mut all = slice.clone();
+    all["metadata"] = json!({"name": "db-1", "namespace": "shop",
+        "labels": {"kubernetes.io/service-name": "db"}});
+    let pod = |address: &str, node: &str, name: &str| {
+        json!({"addresses": [address], "nodeName": node, "hostname": name,
+            "conditions": {"ready": true}})
+    };
+    all["endpoints"] = json!([pod(ASKS, "edge1", "db-0"), pod(SERVES, "edge2", "db-1")]);
+    [service, slice, pods, all]
 }
 
 /// Starts a node in its network. Its certificate is of `issuer`, what it trusts of `authority`.
@@ -199,7 +258,7 @@ fn start(
         filled::with_objects(&setup, &objects())?;
         setup.start()
     })?;
-    Ok(Node { rig, _network: network })
+    Ok(Node { rig, network })
 }
 
 /// Serves HTTP, lines and datagrams in a pod until the test's process ends.

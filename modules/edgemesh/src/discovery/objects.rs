@@ -248,6 +248,7 @@ struct SliceEndpoint {
     conditions: Option<Conditions>,
     hostname: Option<Box<str>>,
     node_name: Option<Box<str>>,
+    zone: Option<Box<str>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -291,6 +292,7 @@ impl EndpointSlice {
                 address: endpoint.addresses.into_iter().flatten().next().unwrap_or_default(),
                 hostname: endpoint.hostname,
                 node: endpoint.node_name,
+                zone: endpoint.zone,
                 ready,
                 serving: conditions.serving.unwrap_or(ready),
             };
@@ -338,7 +340,7 @@ impl Endpoints {
             let others = subset.not_ready_addresses.into_iter().flatten();
             for (address, ready) in ready.chain(others.map(|address| (address, false))) {
                 let Address { ip: address, hostname, node_name: node } = address;
-                let found = Found { address, hostname, node, ready, serving: ready };
+                let found = Found { address, hostname, node, zone: None, ready, serving: ready };
                 endpoints.push(found.read(&name, &ports)?);
             }
         }
@@ -351,6 +353,7 @@ struct Found {
     address: Box<str>,
     hostname: Option<Box<str>>,
     node: Option<Box<str>>,
+    zone: Option<Box<str>>,
     ready: bool,
     serving: bool,
 }
@@ -366,10 +369,12 @@ impl Found {
         Ok(Endpoint {
             address,
             node: self.node.filter(|node| !node.is_empty()),
+            zone: self.zone.filter(|zone| !zone.is_empty()),
             hostname: self.hostname.filter(|hostname| is_label(hostname)),
             ready: self.ready,
             serving: self.serving,
             ports: ports.clone(),
+            stand_in: None,
         })
     }
 }

@@ -80,6 +80,41 @@ fn a_service_has_the_endpoints_of_all_its_slices_each_once() {
 }
 
 #[test]
+fn pods_of_one_address_on_different_nodes_are_different_and_those_out_of_reach_have_stand_ins() {
+    let pods = json!([
+        {"metadata": {"name": "db-1", "namespace": "shop",
+                "labels": {"kubernetes.io/service-name": "db"}},
+            "addressType": "IPv4", "ports": [{"name": "sql", "port": 5432}],
+            "endpoints": [{"addresses": ["10.88.0.2"], "nodeName": "edge1"},
+                {"addresses": ["10.88.0.2"], "nodeName": "edge2"},
+                {"addresses": ["10.88.0.2"], "nodeName": "edge3"}]}]);
+    let found_at = |cluster_ip: &str, stand_ins| {
+        let services = json!([service("db", cluster_ip)]);
+        let none = json!([]);
+        let sets = [&services, &pods, &none, &none].map(ToString::to_string);
+        let table = Discovery::of_sets(sets.each_ref().map(|it| it.as_bytes()), stand_ins);
+        let endpoints = &table[&name("db")].endpoints;
+        endpoints.iter().map(Endpoint::found_at).collect::<BTreeSet<_>>()
+    };
+    let stand_ins = || {
+        let network = module_runtime::net::Network::parse("198.18.0.0/16").unwrap();
+        let reach = crate::targets::Reach::Networks(Vec::new());
+        let here = crate::targets::Here {
+            node: "edge1".into(),
+            prefer_same_node: false,
+            zone: None,
+            reach,
+        };
+        crate::stand_ins::Pool::new(network).map(|pool| StandIns::new(pool, here))
+    };
+    let own = "10.88.0.2".parse().unwrap();
+    assert_eq!(found_at("None", None), BTreeSet::from([own]), "as they are");
+    assert_eq!(found_at("10.96.0.9", stand_ins()), BTreeSet::from([own]), "nobody asks for them");
+    let found = found_at("None", stand_ins());
+    assert!(found.len() == 3 && found.contains(&own), "{found:?}");
+}
+
+#[test]
 fn an_unchanged_service_keeps_its_place_in_the_table() {
     let mut discovery = empty();
     let set = json!([service("web", "10.96.0.7"), service("db", "10.96.0.8")]);

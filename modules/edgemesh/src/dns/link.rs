@@ -14,6 +14,7 @@ use crate::netlink::{ACKNOWLEDGE, Batch, CREATE, EXCLUSIVE, REPLACE, open, tell}
 pub(super) const NAME: &str = "edgemesh0";
 
 const NEW_LINK: u16 = 16;
+const REMOVE_LINK: u16 = 17;
 const NEW_ADDRESS: u16 = 20;
 
 const LINK_NAME: u16 = 3;
@@ -38,6 +39,23 @@ pub(super) fn make(address: IpAddr) -> io::Result<()> {
     }
     let index = name_to_index(&socket, NAME)?;
     tell(&socket, &new_address(index, address)).map_err(|(_, error)| error)
+}
+
+/// Removes the link, if it is there.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn remove() -> io::Result<()> {
+    let socket = open(None, 0, SocketFlags::empty())?;
+    let mut batch = Batch::default();
+    batch.message(REMOVE_LINK, ACKNOWLEDGE, |body| {
+        body.raw(&[0; 16]);
+        body.text(LINK_NAME, NAME);
+    });
+    match tell(&socket, &batch) {
+        Err((_, error)) if Errno::from_io_error(&error) == Some(Errno::NODEV) => Ok(()),
+        other => other.map_err(|(_, error)| error),
+    }
 }
 
 fn new_link() -> Batch {

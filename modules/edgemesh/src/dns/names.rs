@@ -210,7 +210,7 @@ impl Zone {
             }
             ([hostname], _) => {
                 let named = given_out(backed).filter(|endpoint| host(endpoint) == *hostname);
-                let data: Vec<_> = named.map(|it| Data::Address(it.address)).collect();
+                let data: Vec<_> = named.map(|it| Data::Address(it.found_at())).collect();
                 if data.is_empty() { Found::Nothing } else { Found::Records(data) }
             }
             _ => Found::Nothing,
@@ -235,7 +235,7 @@ impl Zone {
     fn endpoints<'a>(&self, name: &model::Name, backed: &'a Backed) -> Vec<Server<'a>> {
         let server = |endpoint: &'a Endpoint| Server {
             name: self.service_name(&[&host(endpoint)], name),
-            addresses: vec![endpoint.address],
+            addresses: vec![endpoint.found_at()],
             ports: endpoint.ports.iter().map(|(name, of, port)| (&**name, *of, *port)).collect(),
         };
         given_out(backed).map(server).collect()
@@ -252,7 +252,7 @@ impl Zone {
                 names.push(self.service_name(&[], name));
                 continue;
             }
-            let its = given_out(backed).filter(|endpoint| endpoint.address == address);
+            let its = given_out(backed).filter(|endpoint| endpoint.found_at() == address);
             names.extend(its.map(|it| self.service_name(&[&host(it)], name)));
         }
         if names.is_empty() {
@@ -283,7 +283,7 @@ fn given_out(backed: &Backed) -> impl Iterator<Item = &Endpoint> {
 fn host(endpoint: &Endpoint) -> String {
     match &endpoint.hostname {
         Some(hostname) => hostname.to_string(),
-        None => endpoint.address.to_string().replace(['.', ':'], "-"),
+        None => endpoint.found_at().to_string().replace(['.', ':'], "-"),
     }
 }
 

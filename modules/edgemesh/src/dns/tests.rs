@@ -29,10 +29,12 @@ fn endpoint(address: &str, hostname: Option<&str>, ready: bool) -> Endpoint {
     Endpoint {
         address: address.parse().unwrap(),
         node: None,
+        zone: None,
         hostname: hostname.map(Into::into),
         ready,
         serving: ready,
         ports: vec![("http".into(), Protocol::Tcp, 8080)],
+        stand_in: None,
     }
 }
 

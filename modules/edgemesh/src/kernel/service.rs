@@ -21,6 +21,33 @@ pub(crate) struct Plan {
     pub(super) flows: BTreeMap<Front, Ends>,
 }
 
+/// The ports of the proxy that serve: a service's port, or that of the pod for which an address stands.
+pub(crate) type Doors = BTreeMap<(Option<IpAddr>, Protocol, u16), u16>;
+
+/// Plans the pods of a headless service for which other addresses stand on this node.
+pub(crate) fn plan_pods(name: &Name, endpoints: &[Endpoint], doors: &Doors) -> Plan {
+    let mut plan = Plan::default();
+    for stand_in in endpoints.iter().filter_map(|endpoint| endpoint.stand_in) {
+        plan.elements.insert(Element::Address(stand_in), None);
+    }
+    for (&(pod, protocol, port), &listener) in doors {
+        let Some(stand_in) = pod else { continue };
+        let (family, front) = (Family::of(stand_in), SocketAddr::new(stand_in, port));
+        let port = Port { name: Box::default(), protocol, port, node_port: None };
+        let identity = Identity::new(name, &port).of_target(front, 0);
+        let chain = Label::from(format!("pod{}-{identity}", family.number()));
+        let redirect = Rule::Redirect { protocol, port: listener };
+        plan.chains.insert(Label::clone(&chain), vec![redirect]);
+        plan.elements.insert(Element::Listener(protocol, listener), None);
+        let at = Element::Service(stand_in, protocol, port.port);
+        plan.elements.insert(at, Some(Verdict::Goto(chain)));
+        if protocol == Protocol::Udp {
+            plan.flows.insert(Front::Address(front), Ends::Listener(listener));
+        }
+    }
+    plan
+}
+
 /// Plans a service. `listener` returns the port of the proxy that serves one of its ports, where one
 /// does.
 pub(crate) fn plan(
@@ -96,8 +123,9 @@ impl OfPort<'_> {
 
     fn targets(&self, scope: Scope) -> Vec<SocketAddr> {
         let all = targets(self.service, self.port, self.endpoints, scope, self.here);
-        // where one is beyond the kernel's reach, all go to the listener
-        let addresses = all.into_iter().map(|target| target.address);
+        // where one is beyond the kernel's reach, all go to the listener, if there is one
+        let near = all.into_iter().filter(|target| target.beyond.is_none());
+        let addresses = near.map(|target| target.address);
         addresses.filter(|address| self.family.has(address.ip())).collect()
     }
 

@@ -143,10 +143,12 @@ prop_compose! {
         Endpoint {
             address: address.parse().unwrap(),
             node: node.map(Into::into),
+            zone: None,
             hostname: None,
             ready,
             serving,
             ports: ports.into(),
+            stand_in: None,
         }
     }
 }
@@ -161,7 +163,7 @@ fn changes() -> impl Strategy<Value = Changes> {
 }
 
 fn plans(changes: Changes, prefer_same_node: bool) -> BTreeMap<Name, Plan> {
-    let here = Here { node: "edge1".into(), prefer_same_node, reach: Reach::All };
+    let here = Here { node: "edge1".into(), prefer_same_node, zone: None, reach: Reach::All };
     let plan_of = |(name, change): (&str, Backed)| {
         let name = Name { namespace: "default".into(), name: name.into() };
         let new = change.map(|(service, endpoints, listener)| {

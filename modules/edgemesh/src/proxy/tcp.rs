@@ -20,7 +20,7 @@ use super::balance::{Balancer, Client};
 use super::head::{Look, MAX_HEAD, look};
 use super::open::Open;
 use crate::targets::Target;
-use crate::tunnel::{Carriage, OPEN, Stream, Tunnel};
+use crate::tunnel::{Carriage, Stream, Tunnel};
 
 /// How many wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -159,8 +159,7 @@ impl Tcp {
         let Target { address, beyond } = target;
         match (beyond, &self.tunnel) {
             (Some(node), Some(tunnel)) => {
-                let stream = timeout(OPEN, tunnel.stream(node, address, Carriage::Tcp)).await;
-                stream.unwrap_or_else(|_| Err(tunnel.silence(node))).map(Way::Beyond)
+                tunnel.stream(node, address, Carriage::Tcp).await.map(Way::Beyond)
             }
             _ => {
                 let dialled = timeout(DIAL, TcpStream::connect(address)).await;

@@ -23,7 +23,7 @@ fn run(test: impl Future<Output = ()>) {
 
 fn key(protocol: Protocol) -> Key {
     let service = Name { namespace: "default".into(), name: "web".into() };
-    Key { service, protocol, port: 80 }
+    Key { service, pod: None, protocol, port: 80 }
 }
 
 fn manner(policy: Policy, targets: &[SocketAddr]) -> Manner {

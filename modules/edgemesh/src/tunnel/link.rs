@@ -51,7 +51,7 @@ async fn dial(tunnel: &Tunnel, far: &FarEnd) -> Result<Peer, String> {
     match node_at(&connection) {
         None => refuse("the certificate is no node's"),
         Some(name) if name == *tunnel.name => refuse("this is the node itself"),
-        Some(name) => Ok(Peer::new(name, connection)),
+        Some(name) => Ok(Peer::new(name, connection, &tunnel.counts)),
     }
 }
 
@@ -83,6 +83,7 @@ async fn carry(tunnel: &Rc<Tunnel>, place: usize, peer: Peer, began: Instant) ->
     let far = &tunnel.config.relays[place];
     let took = Now::read().at.saturating_duration_since(began);
     info!(node = &*peer.name, ?took, "connected with {far}");
+    tunnel.counts.connected();
     tunnel.peers.borrow_mut().dialled.insert(place, peer.clone());
     tunnel.routes.send_modify(|routes| routes.connected(place, connection.clone()));
     tunnel.changed.notify_one();
@@ -106,12 +107,14 @@ fn take(tunnel: &Tunnel, place: usize, datagram: Bytes) {
         tunnel.routes.send_modify(|routes| routes.not_there(from, place));
         return;
     }
+    let now = Now::read().at;
     // nobody waits for this to change
     tunnel.routes.send_if_modified(|routes| {
-        routes.heard(from, place);
+        routes.heard(from, place, now);
         false
     });
     if tunnel.incoming.try_send((from, packet)).is_err() {
+        tunnel.counts.lost();
         debug!("a packet is lost: there are too many");
     }
 }

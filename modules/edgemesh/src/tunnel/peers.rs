@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::OnceCell;
 
+use super::counts::Counts;
 use super::splice::Stream;
 use super::words::{Answer, Length, Request};
 use crate::node::NodeId;
@@ -31,21 +32,26 @@ pub(super) struct Peer {
     pub(super) connection: Connection,
     /// How many streams are open.
     streams: Rc<Cell<usize>>,
+    /// What passes through the tunnel.
+    counts: Rc<Counts>,
 }
 
 /// A stream, which counts as open as long as this lives.
 #[derive(Debug)]
-pub(super) struct Open(Rc<Cell<usize>>);
+pub(super) struct Open {
+    streams: Rc<Cell<usize>>,
+    pub(super) counts: Rc<Counts>,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.streams.set(self.streams.get() - 1);
     }
 }
 
 impl Peer {
-    pub(super) fn new(name: String, connection: Connection) -> Self {
-        Self { name: name.into(), connection, streams: Rc::default() }
+    pub(super) fn new(name: String, connection: Connection, counts: &Rc<Counts>) -> Self {
+        Self { name: name.into(), connection, streams: Rc::default(), counts: Rc::clone(counts) }
     }
 
     pub(super) fn is_standing(&self) -> bool {
@@ -58,12 +64,12 @@ impl Peer {
 
     fn count(&self) -> Open {
         self.streams.set(self.streams.get() + 1);
-        Open(Rc::clone(&self.streams))
+        Open { streams: Rc::clone(&self.streams), counts: Rc::clone(&self.counts) }
     }
 
     /// Takes a stream that the other side has opened.
     pub(super) fn stream(&self, send: SendStream, receive: RecvStream) -> Stream {
-        Stream { send, receive, _open: self.count() }
+        Stream { send, receive, open: self.count() }
     }
 
     /// Opens a stream to an endpoint of it.
@@ -73,7 +79,7 @@ impl Peer {
         send.write_all(&request.write()).await?;
         let message = read(&mut receive).await?;
         match Answer::read(&message).map_err(io::Error::other)? {
-            Answer::Connected => Ok(Stream { send, receive, _open: open }),
+            Answer::Connected => Ok(Stream { send, receive, open }),
             Answer::Failed(reason) => {
                 Err(io::Error::other(format!("node '{}' says: {reason}", self.name)))
             }

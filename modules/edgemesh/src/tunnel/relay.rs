@@ -88,7 +88,7 @@ async fn welcome(tunnel: &Tunnel, incoming: Incoming, way: Way) -> Result<Peer, 
     if !has_room {
         return refuse("there are too many nodes");
     }
-    let peer = Peer::new(name, connection.clone());
+    let peer = Peer::new(name, connection.clone(), &tunnel.counts);
     match way {
         Way::Direct => {
             if let Some(before) = peers.accepted.insert(node, peer.clone()) {
@@ -108,15 +108,25 @@ pub(super) async fn relay(tunnel: &Tunnel, peer: &Peer) {
         let Some(to) = words::receiver(&datagram) else { continue };
         if to == tunnel.id {
             // what there is no room for is lost, as with UDP
-            let _lost = tunnel.incoming.try_send((from, datagram.slice(LENGTH..)));
+            if tunnel.incoming.try_send((from, datagram.slice(LENGTH..))).is_err() {
+                tunnel.counts.lost();
+            }
             continue;
         }
         let other = tunnel.config.relay.then(|| tunnel.peers.borrow().accepted.get(&to).cloned());
-        let lost = match other.flatten().filter(Peer::is_standing) {
-            Some(other) => other.connection.send_datagram(readdressed(datagram, from)),
+        let sent = match other.flatten().filter(Peer::is_standing) {
+            Some(other) => {
+                tunnel.counts.relayed(datagram.len());
+                if other.connection.datagram_send_buffer_space() < datagram.len() {
+                    // the oldest makes way
+                    tunnel.counts.lost();
+                }
+                other.connection.send_datagram(readdressed(datagram, from))
+            }
             None => peer.connection.send_datagram(words::packet(to, &[])),
         };
-        if let Err(error) = lost {
+        if let Err(error) = sent {
+            tunnel.counts.lost();
             debug!("a packet of node '{}' is lost: {error}", peer.name);
         }
         tokio::task::coop::consume_budget().await;

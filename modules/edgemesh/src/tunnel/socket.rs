@@ -6,8 +6,10 @@ use std::io::{self, IoSliceMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use module_runtime::Now;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Connection, UdpPoller};
 use tokio::sync::{mpsc, watch};
@@ -18,6 +20,10 @@ use crate::node::NodeId;
 /// How many nodes are remembered at most, with the relay behind which each is.
 const REMEMBERED: usize = 4096;
 
+/// How long a node may be silent before what goes to it is sent by all relays: its own may have died,
+/// which shows only later. A packet that comes twice is taken once.
+const SILENT: Duration = Duration::from_secs(1);
+
 /// A packet, and from whom it is.
 pub(super) type Packet = (NodeId, Bytes);
 
@@ -26,8 +32,8 @@ pub(super) type Packet = (NodeId, Bytes);
 pub(super) struct Routes {
     /// The relays that are connected, by their place in the configuration.
     relays: BTreeMap<usize, Connection>,
-    /// Behind which of them each node was heard last.
-    heard: BTreeMap<NodeId, usize>,
+    /// Behind which of them each node is heard, and when last.
+    heard: BTreeMap<NodeId, (usize, Instant)>,
     /// The relays that said last of a node that it is not connected.
     absent: BTreeMap<NodeId, BTreeSet<usize>>,
 }
@@ -39,7 +45,7 @@ impl Routes {
 
     pub(super) fn lost(&mut self, relay: usize) {
         self.relays.remove(&relay);
-        self.heard.retain(|_, behind| *behind != relay);
+        self.heard.retain(|_, (behind, _)| *behind != relay);
         self.absent.clear();
     }
 
@@ -53,21 +59,30 @@ impl Routes {
         said.is_some_and(|said| self.relays.keys().all(|relay| said.contains(relay)))
     }
 
-    /// Notes that a node was heard behind a relay.
-    pub(super) fn heard(&mut self, node: NodeId, relay: usize) {
-        if self.heard.get(&node) == Some(&relay) && !self.absent.contains_key(&node) {
+    /// Returns the relay behind which a node is heard.
+    pub(super) fn behind(&self, node: NodeId) -> Option<usize> {
+        self.heard.get(&node).map(|(relay, _)| *relay)
+    }
+
+    /// Notes that a node was heard behind a relay. It is taken to be behind the one by which it is
+    /// heard first, as long as it is not silent there.
+    pub(super) fn heard(&mut self, node: NodeId, relay: usize, now: Instant) {
+        self.absent.remove(&node);
+        if let Some((behind, at)) = self.heard.get_mut(&node) {
+            if *behind == relay || now.saturating_duration_since(*at) >= SILENT {
+                (*behind, *at) = (relay, now);
+            }
             return;
         }
         if self.heard.len() >= REMEMBERED {
             self.heard.clear();
         }
-        self.absent.remove(&node);
-        self.heard.insert(node, relay);
+        self.heard.insert(node, (relay, now));
     }
 
     /// Notes that a node is not connected to a relay.
     pub(super) fn not_there(&mut self, node: NodeId, relay: usize) {
-        if self.heard.get(&node) == Some(&relay) {
+        if self.behind(node) == Some(relay) {
             self.heard.remove(&node);
         }
         if self.absent.len() >= REMEMBERED {
@@ -76,11 +91,13 @@ impl Routes {
         self.absent.entry(node).or_default().insert(relay);
     }
 
-    /// Sends a packet by the relay behind which the node is, or by all where that is not known. One
+    /// Sends a packet by the relay behind which the node is, or by all where that is not sure. One
     /// that cannot be sent is lost, as with UDP.
-    fn send(&self, to: NodeId, packet: &[u8]) {
+    fn send(&self, to: NodeId, packet: &[u8], now: Instant) {
         let datagram = words::packet(to, packet);
-        let known = self.heard.get(&to).and_then(|relay| self.relays.get(relay));
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) < SILENT;
+        let fresh = self.heard.get(&to).filter(|(_, at)| is_fresh(*at));
+        let known = fresh.and_then(|(relay, _)| self.relays.get(relay));
         let relays = known.map_or_else(|| self.relays.values().collect(), |relay| vec![relay]);
         for relay in relays {
             let _lost = relay.send_datagram(datagram.clone());
@@ -118,7 +135,7 @@ impl AsyncUdpSocket for Socket {
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         if let Some(to) = NodeId::of_address(transmit.destination) {
-            self.routes.borrow().send(to, transmit.contents);
+            self.routes.borrow().send(to, transmit.contents, Now::read().at);
         }
         Ok(())
     }

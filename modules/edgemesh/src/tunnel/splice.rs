@@ -9,6 +9,7 @@ use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::coop::consume_budget;
 
+use super::counts::Counts;
 use super::peers::Open;
 use crate::proxy::{Scratch, write};
 
@@ -20,20 +21,21 @@ const BROKEN: VarInt = VarInt::from_u32(1);
 pub(crate) struct Stream {
     pub(super) send: SendStream,
     pub(super) receive: RecvStream,
-    pub(super) _open: Open,
+    pub(super) open: Open,
 }
 
 impl Stream {
     /// Sends what has to come first.
     pub(crate) async fn begin(&mut self, head: &[u8]) -> io::Result<()> {
+        self.open.counts.sent(head.len());
         Ok(self.send.write_all(head).await?)
     }
 
     /// Carries a connection; each side may finish before the other. When either breaks, the other side
     /// is told so.
     pub(crate) async fn carry(mut self, stream: &TcpStream, scratch: &Scratch) -> io::Result<()> {
-        let up = up(stream, &mut self.send, scratch);
-        let down = down(&mut self.receive, stream);
+        let up = up(stream, &mut self.send, (scratch, &self.open.counts));
+        let down = down(&mut self.receive, stream, &self.open.counts);
         let carried = tokio::try_join!(up, down).map(|((), ())| ());
         self.end(carried)
     }
@@ -45,8 +47,8 @@ impl Stream {
         scratch: &Scratch,
     ) -> io::Result<()> {
         let carried = tokio::select! {
-            ended = datagrams_up(socket, &mut self.send, scratch) => ended,
-            ended = datagrams_down(&mut self.receive, socket) => ended,
+            ended = datagrams_up(socket, &mut self.send, (scratch, &self.open.counts)) => ended,
+            ended = datagrams_down(&mut self.receive, socket, &self.open.counts) => ended,
         };
         self.end(carried)
     }
@@ -61,7 +63,11 @@ impl Stream {
     }
 }
 
-async fn up(from: &TcpStream, to: &mut SendStream, scratch: &Scratch) -> io::Result<()> {
+async fn up(
+    from: &TcpStream,
+    to: &mut SendStream,
+    (scratch, counts): (&Scratch, &Counts),
+) -> io::Result<()> {
     loop {
         from.readable().await?;
         let part = {
@@ -73,14 +79,16 @@ async fn up(from: &TcpStream, to: &mut SendStream, scratch: &Scratch) -> io::Res
                 Err(error) => return Err(error),
             }
         };
+        counts.sent(part.len());
         to.write_chunk(part).await?;
         consume_budget().await;
     }
     to.finish().map_err(Into::into)
 }
 
-async fn down(from: &mut RecvStream, to: &TcpStream) -> io::Result<()> {
+async fn down(from: &mut RecvStream, to: &TcpStream, counts: &Counts) -> io::Result<()> {
     while let Some(part) = from.read_chunk(usize::MAX, true).await? {
+        counts.received(part.bytes.len());
         write(to, &part.bytes).await?;
         consume_budget().await;
     }
@@ -91,7 +99,11 @@ async fn down(from: &mut RecvStream, to: &TcpStream) -> io::Result<()> {
     }
 }
 
-async fn datagrams_up(from: &UdpSocket, to: &mut SendStream, scratch: &Scratch) -> io::Result<()> {
+async fn datagrams_up(
+    from: &UdpSocket,
+    to: &mut SendStream,
+    (scratch, counts): (&Scratch, &Counts),
+) -> io::Result<()> {
     loop {
         from.readable().await?;
         let datagram = {
@@ -102,6 +114,7 @@ async fn datagrams_up(from: &UdpSocket, to: &mut SendStream, scratch: &Scratch) 
                 Err(error) => return Err(error),
             }
         };
+        counts.sent(datagram.len());
         to.write_chunk(datagram).await?;
         consume_budget().await;
     }
@@ -116,7 +129,7 @@ fn framed(datagram: &[u8]) -> Bytes {
     framed.freeze()
 }
 
-async fn datagrams_down(from: &mut RecvStream, to: &UdpSocket) -> io::Result<()> {
+async fn datagrams_down(from: &mut RecvStream, to: &UdpSocket, counts: &Counts) -> io::Result<()> {
     let mut length = [0; 2];
     loop {
         match from.read_exact(&mut length).await {
@@ -126,6 +139,7 @@ async fn datagrams_down(from: &mut RecvStream, to: &UdpSocket) -> io::Result<()>
         }
         let mut datagram = vec![0; u16::from_be_bytes(length).into()];
         from.read_exact(&mut datagram).await.map_err(io::Error::other)?;
+        counts.received(datagram.len());
         // past the runtime, which does not know yet that a new socket can be written to; one that
         // cannot be sent is lost, but where nobody listens the flow ends
         if let Err(error @ Errno::CONNREFUSED) = send(to, &datagram, SendFlags::DONTWAIT) {

@@ -75,6 +75,8 @@ impl Cluster {
             listen: relay.is_none().then(|| (Ipv4Addr::LOCALHOST, 0).into()),
             relay: relay.is_none(),
             relays: relays.into_iter().collect(),
+            direct: Vec::new(),
+            stand_ins: None,
             keep_alive: Duration::from_secs(1),
             tls,
         };
@@ -177,7 +179,7 @@ fn a_relay_that_lies_about_who_is_who_is_found_out() {
         for _ in 0..2 {
             let connection = endpoint.accept().await.unwrap().await.unwrap();
             let name = node_at(&connection).unwrap().replace("edge3", "edge2");
-            let peer = Peer::new(name.clone(), connection);
+            let peer = Peer::new(name.clone(), connection, &hub.counts);
             hub.peers.borrow_mut().accepted.insert(NodeId::of(&name), peer.clone());
             let hub = Rc::clone(&hub);
             spawn_local(async move { relay::relay(&hub, &peer).await });
