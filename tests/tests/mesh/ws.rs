@@ -40,10 +40,10 @@ async fn echo(stream: TcpStream, address: &str) -> Result<()> {
     let mut socket = tokio_tungstenite::accept_async(stream).await?;
     socket.send(Message::text(address)).await?;
     while let Some(message) = socket.next().await {
-        match message? {
-            // these the library answers itself
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
-            message => socket.send(message).await?,
+        let message = message?;
+        // the others the library answers itself
+        if message.is_text() || message.is_binary() {
+            socket.send(message).await?;
         }
     }
     Ok(())
