@@ -28,6 +28,7 @@ mod setup;
 mod snapshot;
 pub mod spdy;
 pub mod stream;
+pub mod tunnel;
 mod wait;
 pub mod web;
 

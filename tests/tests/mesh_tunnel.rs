@@ -1,13 +1,10 @@
 //! Services on nodes that cannot be reached but through a relay: TCP, HTTP and UDP, while the relay and
 //! the far end are killed, and for nobody who is not of the cluster.
 
-#[path = "mesh_tunnel/place.rs"]
-mod place;
-
 use anyhow::{Context as _, Result, ensure};
+use edgecore_tests::rig::tunnel::{Node, Place};
 use edgecore_tests::rig::{SOON, wait_until};
 use ipc_proto::Module;
-use place::{Node, Place};
 use rustix::process::Signal;
 
 /// Kills the mesh of a node and waits until it is back.

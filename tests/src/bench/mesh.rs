@@ -1,8 +1,10 @@
 //! The mesh: what a service's address costs beside the way without it, what the proxy does beside
-//! nginx, how long services wait when edgemesh is killed, and what a thousand services take.
+//! nginx, how long services wait when edgemesh is killed, what a thousand services take, and what the
+//! tunnel between networks costs.
 
 mod load;
 mod nginx;
+mod tunnel;
 
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
@@ -61,6 +63,8 @@ fn measure() -> Result<Vec<Row>> {
     let mut rows = ways(&place)?;
     rows.extend(killed(&place)?);
     rows.extend(many(&place)?);
+    drop(place);
+    rows.extend(tunnel::rows()?);
     Ok(rows)
 }
 

@@ -8,58 +8,76 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use edgecore_tests::rig::network::Network;
-use edgecore_tests::rig::operator::Said;
-use edgecore_tests::rig::privilege::{had_or_skip, is_root};
-use edgecore_tests::rig::{Rig, SOON, Setup, filled};
 use ipc_proto::Module;
 use minicloud::pki::{Authority, Validity, pem};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use serde_json::{Value, json};
 
+use super::network::Network;
+use super::operator::Said;
+use super::privilege::{had_or_skip, is_root};
+use super::{Rig, SOON, Setup, filled};
+
 /// The modules that take part: there is no cloud.
 const PRESENT: [Module; 2] = [Module::Metamanager, Module::Edgemesh];
 
 /// The service's address in the cluster.
-pub(crate) const CLUSTER: &str = "10.96.0.7:80";
+pub const CLUSTER: &str = "10.96.0.7:80";
 
 /// The pods: two nodes that know nothing of each other give the same addresses.
 const ASKS: &str = "10.88.0.2";
 const SERVES: &str = "10.88.0.2";
-const SERVED: u16 = 8080;
+
+/// The port of the pod that serves; the next one is the load's, and behind the service's.
+pub const SERVED: u16 = 8080;
 
 /// Where the addresses come from that stand for pods of the other node.
-pub(crate) const STAND_INS: &str = "198.18.0.0/16";
+pub const STAND_INS: &str = "198.18.0.0/16";
 
 /// How long the client of a test waits; longer means that it is not answered.
 const PATIENCE: Duration = SOON;
 
-/// A node and the network that it is in.
-pub(crate) struct Node {
-    pub(crate) rig: Rig,
-    pub(crate) network: Network,
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its agent.
+    pub rig: Rig,
+    /// The network that it is in.
+    pub network: Network,
 }
 
 /// All of it.
-pub(crate) struct Place {
-    pub(crate) relays: Vec<Node>,
+#[derive(Debug)]
+pub struct Place {
+    /// Those that relay.
+    pub relays: Vec<Node>,
     /// With the pod that asks.
-    pub(crate) near: Node,
+    pub near: Node,
     /// With the pod that serves.
-    pub(crate) far: Node,
-    pub(crate) client: Network,
-    _others: [Network; 2],
-    pub(crate) authority: Authority,
+    pub far: Node,
+    /// The pod that asks.
+    pub client: Network,
+    /// The pod that serves.
+    pub server: Network,
+    _outside: Network,
+    /// The cluster's.
+    pub authority: Authority,
 }
 
 impl Place {
     /// Makes it with one relay; nothing where the host cannot.
-    pub(crate) fn new() -> Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// When something of it cannot be made.
+    pub fn new() -> Result<Option<Self>> {
         Self::with(1, false)
     }
 
     /// Makes it with some relays. A stranger as `near` has a certificate of another cluster.
-    pub(crate) fn with(relays: usize, with_stranger: bool) -> Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// When something of it cannot be made.
+    pub fn with(relays: usize, with_stranger: bool) -> Result<Option<Self>> {
         let able = is_root() && Path::new("/usr/sbin/nft").exists();
         if !had_or_skip(able, "root and nftables")? {
             return Ok(None);
@@ -90,17 +108,23 @@ impl Place {
         let issuer = if with_stranger { &stranger } else { &authority };
         let near = start(near, "edge1", &authority, issuer, dials.clone())?;
         let far = start(far, "edge2", &authority, &authority, dials)?;
-        let _others = [server, outside];
-        Ok(Some(Self { relays: hubs, near, far, client, _others, authority }))
+        let _outside = outside;
+        Ok(Some(Self { relays: hubs, near, far, client, server, _outside, authority }))
     }
 
     /// Asks the service by HTTP for a path, which is what it answers.
-    pub(crate) fn http(&self) -> Result<String> {
+    ///
+    /// # Errors
+    /// When it is not answered.
+    pub fn http(&self) -> Result<String> {
         self.http_at(CLUSTER)
     }
 
     /// Asks an address by HTTP.
-    pub(crate) fn http_at(&self, to: &str) -> Result<String> {
+    ///
+    /// # Errors
+    /// When it is not answered.
+    pub fn http_at(&self, to: &str) -> Result<String> {
         let Talk(mut stream) = self.connect_to(to)?;
         let request = "GET /hello HTTP/1.1\r\nHost: web.shop\r\nConnection: close\r\n\r\n";
         stream.get_mut().write_all(request.as_bytes())?;
@@ -111,25 +135,42 @@ impl Place {
         Ok(body.to_owned())
     }
 
-    /// Connects to the service.
-    pub(crate) fn connect(&self) -> Result<Talk> {
-        self.connect_to(CLUSTER)
-    }
-
-    fn connect_to(&self, to: &str) -> Result<Talk> {
+    /// Connects to the service, or to another address, from a network.
+    ///
+    /// # Errors
+    /// When nobody accepts.
+    pub fn connect_from(from: &Network, to: &str) -> Result<Talk> {
         let to = to.parse()?;
-        let stream = self.client.run(|| Ok(TcpStream::connect_timeout(&to, PATIENCE)?))?;
+        let stream = from.run(|| Ok(TcpStream::connect_timeout(&to, PATIENCE)?))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Talk(BufReader::new(stream)))
     }
 
+    /// Connects to the service.
+    ///
+    /// # Errors
+    /// When nobody accepts.
+    pub fn connect(&self) -> Result<Talk> {
+        self.connect_to(CLUSTER)
+    }
+
+    fn connect_to(&self, to: &str) -> Result<Talk> {
+        Self::connect_from(&self.client, to)
+    }
+
     /// Sends datagrams of these sizes and expects each back.
-    pub(crate) fn datagrams(&self, sizes: &[usize]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When one does not come back.
+    pub fn datagrams(&self, sizes: &[usize]) -> Result<()> {
         self.datagrams_at(CLUSTER, sizes)
     }
 
     /// Sends datagrams to an address.
-    pub(crate) fn datagrams_at(&self, to: &str, sizes: &[usize]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When one does not come back.
+    pub fn datagrams_at(&self, to: &str, sizes: &[usize]) -> Result<()> {
         self.client.run(|| {
             let socket = UdpSocket::bind("0.0.0.0:0")?;
             socket.connect(to)?;
@@ -147,25 +188,37 @@ impl Place {
 
 impl Node {
     /// Returns what the mesh reports of its tunnel.
-    pub(crate) fn tunnel(&self) -> Result<Value> {
+    ///
+    /// # Errors
+    /// When there is no report.
+    pub fn tunnel(&self) -> Result<Value> {
         let report = self.rig.module(Module::Edgemesh)?.report.context("no report")?;
         Ok(report["tunnel"].clone())
     }
 
     /// Runs `edgectl mesh` in the node's network.
-    pub(crate) fn mesh(&self, arguments: &[&str]) -> Result<Said> {
+    ///
+    /// # Errors
+    /// When the command cannot be run.
+    pub fn mesh(&self, arguments: &[&str]) -> Result<Said> {
         self.network.run(|| self.rig.edgectl(&[&["mesh"], arguments].concat()))
     }
 
     /// Follows a connection from the node.
-    pub(crate) fn trace(&self, more: &[&str]) -> Result<Said> {
+    ///
+    /// # Errors
+    /// When the command cannot be run.
+    pub fn trace(&self, more: &[&str]) -> Result<Said> {
         let config = self.rig.setup().folder.path().join("edgecore.yaml");
         let config = config.to_str().context("a path that is text")?;
         self.mesh(&[&["trace", "-n", "shop", "--config", config], more].concat())
     }
 
     /// Gives the node a certificate.
-    pub(crate) fn issue(&self, name: &str, authority: &Authority) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn issue(&self, name: &str, authority: &Authority) -> Result<()> {
         identity(&self.rig.setup().folder.path().join("certs"), name, authority)
     }
 }
@@ -205,6 +258,7 @@ fn identity(folder: &Path, node: &str, authority: &Authority) -> Result<()> {
 fn objects() -> [Value; 4] {
     let ports = |port: u16| {
         json!([{"name": "http", "port": port, "protocol": "TCP"},
+            {"name": "load", "port": port + 1, "protocol": "TCP"},
             {"name": "udp", "port": port, "protocol": "UDP"}])
     };
     let service = json!({
@@ -248,6 +302,8 @@ fn start(
             let enabled = PRESENT.contains(&module);
             setup = setup.with(json!({"modules": {module.name(): {"enabled": enabled}}}));
         }
+        // a module that is killed again starts again at once
+        setup = setup.with(json!({"restart": {"stableAfter": "1ms"}}));
         let mesh = json!({"traffic": {"enabled": true}, "tunnel": tunnel});
         setup = setup.with(json!({"modules": {"edgemesh": mesh}}));
         setup.edgecore["modules"]["edged"]["hostnameOverride"] = name.into();
@@ -261,8 +317,11 @@ fn start(
     Ok(Node { rig, network })
 }
 
-/// Serves HTTP, lines and datagrams in a pod until the test's process ends.
-fn serve(pod: &Network) -> Result<()> {
+/// Serves HTTP, lines and datagrams in a network until the test's process ends.
+///
+/// # Errors
+/// When the port is taken.
+pub fn serve(pod: &Network) -> Result<()> {
     let (listener, socket) = pod.run(|| {
         let all = ("0.0.0.0", SERVED);
         Ok((TcpListener::bind(all)?, UdpSocket::bind(all)?))
@@ -306,11 +365,15 @@ fn answer(stream: TcpStream) -> Result<()> {
 }
 
 /// A client's connection.
-pub(crate) struct Talk(BufReader<TcpStream>);
+#[derive(Debug)]
+pub struct Talk(BufReader<TcpStream>);
 
 impl Talk {
     /// Sends a line and expects it back.
-    pub(crate) fn echo(&mut self, line: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// When another comes.
+    pub fn echo(&mut self, line: &str) -> Result<()> {
         writeln!(self.0.get_mut(), "{line}")?;
         let mut back = String::new();
         self.0.read_line(&mut back)?;
@@ -319,7 +382,10 @@ impl Talk {
     }
 
     /// Sends much after a line, and returns how much comes back until both have finished.
-    pub(crate) fn pour(mut self, amount: usize) -> Result<usize> {
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn pour(mut self, amount: usize) -> Result<usize> {
         self.echo("much")?;
         let mut stream = self.0.into_inner();
         let mut writer = stream.try_clone()?;
