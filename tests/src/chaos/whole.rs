@@ -169,16 +169,19 @@ impl Storm {
         self.node.cloud.fault(Fault::Heal)?;
         self.node.rig.wait_until_whole()?;
         note("all modules run");
-        let mut broken = Ok(());
-        let through = wait_until("all that was acknowledged is there", LONG, || {
-            broken = self.load.work(&self.node);
-            broken.is_err() || self.load.is_all_there(&self.node)
-        });
-        broken?;
-        through.with_context(|| {
-            format!("{}\n{}", self.load.evidence(&self.node), self.node.evidence())
-        })?;
-        note("all that was acknowledged is there");
+        for (what, is_so) in Load::ENDS {
+            let mut broken = Ok(());
+            let through = wait_until(what, LONG, || {
+                self.load.rests();
+                broken = self.load.work(&self.node);
+                broken.is_err() || is_so(&self.load, &self.node)
+            });
+            broken?;
+            let evidence =
+                || format!("{}\n{}", self.load.evidence(&self.node), self.node.evidence());
+            through.with_context(evidence)?;
+            note(what);
+        }
         self.containers_are_the_same()?;
         self.node.wait_until_ready()?;
         note("the node is ready");

@@ -105,18 +105,19 @@ impl Load {
         }
     }
 
-    /// Publishes nothing more, and tells whether everything is where it belongs. What was published is
-    /// waited for by itself.
-    pub(super) fn is_all_there(&mut self, node: &Node) -> bool {
-        self.rests();
-        self.writer.is_idle()
-            && self.ledger.count() >= self.messages
-            && self.ledger.all_are(self.reported)
-            && read(node).is_some_and(|version| version == self.object.0.to_string())
-    }
+    /// What has to be where it belongs when all is well again, in the order in which it is waited for.
+    pub(super) const ENDS: [(&str, fn(&Self, &Node) -> bool); 3] = [
+        ("every message is in the cloud", |load, _| {
+            load.writer.is_idle() && load.ledger.count() >= load.messages
+        }),
+        ("the device's last report is in the cloud", |load, _| load.ledger.all_are(load.reported)),
+        ("the pod reads the object's last version", |load, node| {
+            read(node).is_some_and(|version| version == load.object.0.to_string())
+        }),
+    ];
 
-    /// Lets no more become due.
-    fn rests(&mut self) {
+    /// Lets no more become due than is by now.
+    pub(super) fn rests(&mut self) {
         let behind = Duration::from_millis(self.published * 1000 / RATE);
         self.begin = Instant::now().checked_sub(behind).unwrap_or(self.begin);
         self.object.1 = Instant::now();
