@@ -71,6 +71,60 @@ fn a_takeover_killed_anywhere_leaves_one_agent_and_goes_on_or_back() -> Result<(
 }
 
 #[test]
+fn a_rollback_killed_anywhere_leaves_one_agent_and_goes_on() -> Result<()> {
+    let Some(place) = Place::with_pod()? else { return Ok(()) };
+    let before = place.containers()?;
+    for (round, point) in ["becomes", "restarting", "waiting"].into_iter().enumerate() {
+        assert_eq!(place.takeover(&[])?.code, 0);
+        place.kill_rollback_at(point)?;
+        place.wait_until_one_runs(point)?;
+        if round % 2 == 0 {
+            place.boot()?;
+            place.wait_until_one_runs(&format!("{point}, and a boot"))?;
+        }
+        let said = place.rollback()?;
+        ensure!(said.code == 0, "after a kill at '{point}': {said:?}");
+        assert_eq!((place.runs()?, place.containers()?), ("kubeedge", before.clone()), "{point}");
+    }
+    Ok(())
+}
+
+#[test]
+fn where_units_are_kept_ours_takes_the_place_of_kubeedge_s_and_gives_it_back() -> Result<()> {
+    let Some(place) = Place::with_units()? else { return Ok(()) };
+    let before = place.containers()?;
+    let unit = place.unit("etc");
+    let text = std::fs::read(&unit)?;
+    for point in ["gives way to the unit", "restarting"] {
+        place.kill_takeover_at(point)?;
+        place.wait_until_one_runs(point)?;
+        place.boot()?;
+        place.wait_until_one_runs(&format!("{point}, and a boot"))?;
+    }
+    let said = place.takeover(&[])?;
+    assert_eq!((said.code, place.runs()?, unit.exists()), (0, "ours", false), "{said:?}");
+    place.kill_rollback_at("is again that")?;
+    place.wait_until_one_runs("a kill on the way back")?;
+    place.boot()?;
+    let said = place.rollback()?;
+    assert_eq!((said.code, place.runs()?), (0, "kubeedge"), "{said:?}");
+    assert_eq!((std::fs::read(&unit)?, place.containers()?), (text, before));
+    Ok(())
+}
+
+#[test]
+fn a_service_script_that_dies_between_the_agents_is_run_again() -> Result<()> {
+    let Some(place) = Place::with_pod()? else { return Ok(()) };
+    let before = place.containers()?;
+    place.kill_script()?;
+    let said = place.takeover(&[])?;
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("the node runs KubeEdge's own edgecore as before"), "{}", said.err);
+    assert_eq!((place.runs()?, place.containers()?), ("kubeedge", before));
+    Ok(())
+}
+
+#[test]
 fn a_takeover_and_a_rollback_killed_in_the_middle_of_the_restart_go_on() -> Result<()> {
     let Some(place) = Place::with_pod()? else { return Ok(()) };
     let before = place.containers()?;

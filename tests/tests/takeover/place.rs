@@ -18,8 +18,9 @@ use serde_json::Value;
 const RECORDED: &str =
     include_str!("../../../modules/metamanager/tests/fixtures/kubeedge-1.23.sql");
 
-/// Ends the agent and starts it, as an init script does. The command that called it is killed first
-/// where a test wants that.
+/// Ends the agent and starts it, as an init script does: the program that the unit in force names,
+/// where there are units. The command that called it is killed first, or the script itself in the
+/// middle, where a test wants that.
 const SCRIPT: &str = r#"#!/bin/sh
 if [ -e HERE/kill ]; then rm HERE/kill; kill -9 $PPID; fi
 if [ "$1" = restart ]; then
@@ -27,9 +28,31 @@ if [ "$1" = restart ]; then
     kill "$pid"
     while [ -e "/proc/$pid/exe" ]; do sleep 0.02; done
 fi
-setsid HERE/bin/edgecore --config HERE/edgecore.yaml --supervisor-config HERE/supervisor.yaml \
+if [ -e HERE/kill-script ]; then rm HERE/kill-script; kill -9 $$; fi
+program=HERE/bin/edgecore
+if [ -e HERE/unit ]; then program=$(cat HERE/unit); fi
+setsid "$program" --config HERE/edgecore.yaml --supervisor-config HERE/supervisor.yaml \
     --runtime-dir HERE/run >> HERE/agent.log 2>&1 < /dev/null &
 echo $! > HERE/pid
+"#;
+
+/// Stands for systemd with two folders of units, KubeEdge's unit in the first and ours in the second.
+/// A unit is a file with the program that it starts, and is in force from `daemon-reload` on.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+file=HERE/etc/edgecore.service
+[ -e "$file" ] || file=HERE/usr/edgecore.service
+case "$*" in
+"show edgecore.service --property=FragmentPath,ExecStart,DropInPaths")
+    program=$(cat HERE/unit)
+    echo "ExecStart={ path=$program ; argv[]=$program ; ignore_errors=no ; pid=0 }"
+    echo "FragmentPath=$file"
+    echo "DropInPaths=";;
+"show --property=UnitPath") echo "UnitPath=HERE/etc HERE/usr";;
+daemon-reload) cp "$file" HERE/unit;;
+"reset-failed edgecore.service") ;;
+"restart edgecore.service") exec HERE/service restart;;
+*) echo "unknown: $*" >&2; exit 1;;
+esac
 "#;
 
 /// Answers questions as our program does, and does not run as an agent.
@@ -42,25 +65,45 @@ exit 1
 pub(crate) struct Place {
     pub(crate) node: Node,
     folder: PathBuf,
+    has_units: bool,
 }
 
 /// A container: its identity, and when it was started.
 pub(crate) type Run = (String, i64);
 
 impl Place {
-    /// Makes a node on which one pod runs and, by now, the other agent.
+    /// Makes a node on which one pod runs and, by now, the other agent. It is kept by an init script.
     pub(crate) fn with_pod() -> Result<Option<Self>> {
+        Self::new(false)
+    }
+
+    /// As [`Place::with_pod`], on a host with units.
+    pub(crate) fn with_units() -> Result<Option<Self>> {
+        Self::new(true)
+    }
+
+    fn new(has_units: bool) -> Result<Option<Self>> {
         let Some(mut node) = Node::start_with(record)? else { return Ok(None) };
         node.apply(sleeper("p"))?;
         node.wait_pod_ready("p")?;
         node.rig.end(Signal::TERM)?;
         let folder = node.rig.setup().folder.path().to_owned();
-        let place = Self { node, folder };
+        let place = Self { node, folder, has_units };
         place.as_go_leaves_it()?;
         fs::create_dir(place.folder.join("bin"))?;
         fs::copy(env!("CARGO_BIN_EXE_kubeedge"), place.program())?;
         let here = place.folder.display().to_string();
         executable(&place.script(), &SCRIPT.replace("HERE", &here))?;
+        if has_units {
+            executable(&place.systemctl(), &SYSTEMCTL.replace("HERE", &here))?;
+            let programs =
+                [("etc", place.program()), ("usr", place.node.rig.setup().program.clone())];
+            for (name, program) in programs {
+                fs::create_dir(place.folder.join(name))?;
+                fs::write(place.unit(name), program.to_string_lossy().as_bytes())?;
+            }
+            fs::copy(place.unit("etc"), place.folder.join("unit"))?;
+        }
         place.boot()?;
         wait_until("the other agent runs", SOON, || place.runs().is_ok_and(|it| it == "kubeedge"))?;
         Ok(Some(place))
@@ -85,6 +128,15 @@ impl Place {
         self.folder.join("service")
     }
 
+    fn systemctl(&self) -> PathBuf {
+        self.folder.join("bin/systemctl")
+    }
+
+    /// Returns the unit in one of the folders of units.
+    pub(crate) fn unit(&self, folder: &str) -> PathBuf {
+        self.folder.join(folder).join("edgecore.service")
+    }
+
     /// Returns the folder of journal and copies.
     pub(crate) fn backup(&self) -> PathBuf {
         self.folder.join("backup")
@@ -96,7 +148,7 @@ impl Place {
 
     /// Ends the service at once: the agent, and a script that is about to start one.
     pub(crate) fn end(&self) -> Result<()> {
-        let words = [self.script(), self.program()];
+        let words = [self.script(), self.folder.join("edgecore.yaml")];
         let of_it = |line: &str| {
             let mut parts = line.split('\0').map(Path::new);
             parts.any(|part| words.iter().any(|word| word == part))
@@ -114,6 +166,9 @@ impl Place {
     /// Does what a boot does: all of the service ends at once, and what it starts now is started.
     pub(crate) fn boot(&self) -> Result<()> {
         self.end()?;
+        if self.has_units {
+            ensure!(Command::new(self.systemctl()).arg("daemon-reload").status()?.success());
+        }
         let status = Command::new(self.script()).arg("start").status()?;
         ensure!(status.success(), "the script ended with {status}");
         Ok(())
@@ -122,6 +177,11 @@ impl Place {
     /// The next restart kills who asked for it.
     pub(crate) fn kill_in_restart(&self) -> Result<()> {
         Ok(fs::write(self.folder.join("kill"), "")?)
+    }
+
+    /// The next restart is killed when the old agent has ended and the new one was not started.
+    pub(crate) fn kill_script(&self) -> Result<()> {
+        Ok(fs::write(self.folder.join("kill-script"), "")?)
     }
 
     /// Tells which agent runs.
@@ -170,6 +230,8 @@ impl Place {
             command.args(shown);
         }
         command.arg("--backup").arg(self.backup());
+        let path = std::env::var("PATH")?;
+        command.env("PATH", format!("{}:{path}", self.folder.join("bin").display()));
         Ok(command)
     }
 
@@ -177,7 +239,11 @@ impl Place {
         let mut command = self.command(program, &["takeover"])?;
         command.arg("--config").arg(self.folder.join("edgecore.yaml"));
         command.arg("--supervisor-config").arg(self.folder.join("supervisor.yaml"));
-        command.arg("--service").arg(self.script()).arg("--program").arg(self.program());
+        if self.has_units {
+            command.args(["--service", "systemd"]);
+        } else {
+            command.arg("--service").arg(self.script()).arg("--program").arg(self.program());
+        }
         Ok(command)
     }
 
@@ -196,7 +262,16 @@ impl Place {
 
     /// Begins a takeover and kills it when it says that it is about to do this.
     pub(crate) fn kill_takeover_at(&self, point: &str) -> Result<()> {
-        let mut live = Live::start(self.takeover_command(None)?)?;
+        Self::kill_at(self.takeover_command(None)?, point)
+    }
+
+    /// The same of a rollback.
+    pub(crate) fn kill_rollback_at(&self, point: &str) -> Result<()> {
+        Self::kill_at(self.command(None, &["rollback"])?, point)
+    }
+
+    fn kill_at(command: Command, point: &str) -> Result<()> {
+        let mut live = Live::start(command)?;
         live.wait_line(&format!("it says '{point}'"), |line| line.contains(point))?;
         live.child.kill()?;
         live.child.wait()?;
