@@ -33,11 +33,25 @@ fn set_one(text: &str, place: &str, value: &str, known: &Value) -> Result<String
     // A file that is JSON has no comments to keep.
     let json = serde_json::from_str::<Value>(text).ok().map(|_| tree.to_string());
     let is_right = |text: &String| reader::parse(text).is_ok_and(|read| read == tree);
-    lines.into_iter().chain(json).find(is_right).ok_or_else(|| {
-        format!(
+    lines.into_iter().chain(json).find(is_right).ok_or_else(|| match in_braces(text, &keys) {
+        Some(line) => format!(
+            "{place} cannot be set: line {line} of the file is a table in braces, expected a line for each key"
+        ),
+        None => format!(
             "{place} cannot be set: it has no line of its own, nor has the table that it belongs to"
-        )
+        ),
     })
+}
+
+/// Returns the number of the line, from 1, where one of the keys, or the file, has all its table in
+/// braces.
+fn in_braces(text: &str, keys: &[String]) -> Option<usize> {
+    let begins = |line: &str| {
+        let values =
+            keys.iter().filter_map(|key| line.strip_prefix(key.as_str())?.strip_prefix(':'));
+        values.chain([line]).any(|value| value.trim_start().starts_with('{'))
+    };
+    Some(text.lines().position(|line| begins(line.trim_start()))? + 1)
 }
 
 /// Finds the keys of a place as the file spells them, or else the defaults; and the default there.

@@ -42,8 +42,22 @@ fn hostile_values_are_values_and_hostile_keys_are_unknown() {
     for key in ["modules.nothing.enable", "modules.edgeHub.heartbeat: 1\nx", "$(id)", "", "a..b"] {
         assert!(set(TEXT, &[&format!("{key}=1")]).is_err(), "{key}");
     }
-    assert!(
-        set("modules: {edgeHub: {heartbeat: 15}} # flow", &["modules.edgeHub.heartbeat=1"])
-            .is_err()
-    );
+}
+
+#[test]
+fn a_table_in_braces_is_refused_with_its_line() {
+    let of = |text: &str| set(text, &["modules.edgeHub.heartbeat=1"]).unwrap_err();
+    let said = |line| {
+        format!(
+            "modules.edgeHub.heartbeat cannot be set: line {line} of the file is a table in braces, \
+             expected a line for each key"
+        )
+    };
+    assert_eq!(of("modules: {edgeHub: {heartbeat: 15}} # flow"), said(1));
+    assert_eq!(of("# ours\nmodules:\n  edgeHub: {\n    heartbeat: 15 }\n"), said(3));
+    assert_eq!(of("{modules: {edgeHub: {heartbeat: 15}}}"), said(1));
+    // one beside it is no hindrance
+    let beside = "modules:\n  edgeStream: {enable: true}\n  edgeHub:\n    heartbeat: 15\n";
+    let changed = set(beside, &["modules.edgeHub.heartbeat=1"]).unwrap();
+    assert_eq!(changed, beside.replace("15", "1"));
 }
