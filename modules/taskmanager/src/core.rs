@@ -43,15 +43,19 @@ enum Stage {
 #[serde(rename_all = "camelCase")]
 struct Progress {
     action: Action,
+    /// The step that the cloud has ordered last.
+    #[serde(default)]
+    ordered: Option<Action>,
     stage: Stage,
     #[serde(default)]
     reports: Vec<Report>,
     /// Of these the cloud has heard.
     #[serde(default)]
     told: usize,
-    /// Whether somebody on the node agreed.
+    /// Whether the node goes on by itself to the end, also in the older API: somebody on it agreed,
+    /// or what was ordered needs a step before it.
     #[serde(default)]
-    confirmed: bool,
+    goes_on: bool,
     /// What earlier steps leave to later ones.
     #[serde(default)]
     notes: Value,
@@ -183,19 +187,25 @@ impl Core {
         let before = self.jobs.remove(name);
         let (reports, told, sent) = before
             .map_or((Vec::new(), 0, 0), |job| (job.progress.reports, job.progress.told, job.sent));
+        // The notes of the back-up that the older API ordered may be forgotten.
+        let first = match (name.api, action) {
+            (Api::V1alpha1, Action::Upgrade) => Action::BackUp,
+            (_, action) => action,
+        };
         let progress = Progress {
             action,
+            ordered: Some(action),
             stage: Stage::Working,
             reports,
             told,
-            confirmed: false,
+            goes_on: first != action,
             notes: Value::Null,
         };
         let job = Job { json, progress, serial: 0, kept: false, runs: false, sent };
         self.jobs.insert(name.clone(), job);
         match refusal {
             Some(why) => self.fail(name, action, why, time, out),
-            None => self.begin(name, action, time, out),
+            None => self.begin(name, first, time, out),
         }
     }
 
@@ -240,7 +250,7 @@ impl Core {
             return Err(format!("{other} changes this node at the moment"));
         }
         let Some(job) = self.jobs.get_mut(name) else { return Ok(()) };
-        job.progress.confirmed = true;
+        job.progress.goes_on = true;
         let next = Action::WaitingConfirmation.next(name, true, true).unwrap_or(Action::BackUp);
         self.begin(name, next, time, out);
         Ok(())
@@ -277,7 +287,7 @@ impl Core {
         job.progress.action = action;
         job.progress.stage = Stage::Working;
         let asks = match Spec::read(name, action, &job.json) {
-            Ok(Spec::Upgrade(upgrade)) => upgrade.confirm && !job.progress.confirmed,
+            Ok(Spec::Upgrade(upgrade)) => upgrade.confirm && !job.progress.goes_on,
             Ok(Spec::Prepull(_) | Spec::Config(_) | Spec::Look(_)) | Err(_) => false,
         };
         let of_old = name.api == Api::V1alpha1 && action == Action::Init;
@@ -328,12 +338,17 @@ impl Core {
             progress.notes = notes;
         }
         let worked = outcome.failure.is_none();
-        let confirmed = progress.confirmed;
-        let next = action.next(name, worked, confirmed);
-        // The older API knows no such steps between the word of who agreed and the upgrade.
-        let is_silent = name.api == Api::V1alpha1 && confirmed && next.is_some() && worked;
-        if !is_silent {
-            job.report(action, outcome, time);
+        let goes_on = progress.goes_on;
+        let next = action.next(name, worked, goes_on);
+        let is_old = name.api == Api::V1alpha1;
+        // Of the older API the cloud takes a failure only for one of the step that it has ordered,
+        // and knows nothing of those that the node takes by itself.
+        let told = match progress.ordered {
+            Some(ordered) if is_old && !worked && action != Action::RollBack => ordered,
+            Some(_) | None => action,
+        };
+        if !(is_old && goes_on && next.is_some() && worked) {
+            job.report(told, outcome, time);
         }
         if let Some(next) = next {
             self.begin(name, next, time, out);
@@ -363,8 +378,12 @@ impl Core {
             out.push(Effect::Tell(name.clone(), report.clone(), index + 1));
         }
         job.sent = job.progress.reports.len();
+        let untold = self.has_untold();
+        let Some(job) = self.jobs.get_mut(name) else { return };
         let Progress { action, stage, notes, .. } = &job.progress;
-        if *stage == Stage::Working && !job.runs {
+        // What starts edgehub anew would have it tell the cloud again what is on its way.
+        let waits = untold && matches!(action, Action::Upgrade | Action::Update);
+        if *stage == Stage::Working && !job.runs && !waits {
             job.runs = true;
             let (name, action, notes) = (name.clone(), *action, notes.clone());
             match Spec::read(&name, action, &job.json) {
@@ -380,6 +399,17 @@ impl Core {
         let Some(job) = self.jobs.get_mut(name) else { return };
         job.progress.told = job.progress.told.max(count);
         self.forget(name, out);
+        let ready = |job: &Job| job.kept && !job.runs && job.progress.stage == Stage::Working;
+        let waiting = self.jobs.iter().find(|(_, job)| ready(job)).map(|(name, _)| name.clone());
+        if let Some(name) = waiting.filter(|_| !self.has_untold()) {
+            // So that what this process knows to be told is known to the next one.
+            self.keep(&name, out);
+        }
+    }
+
+    /// Tells whether reports are on their way to the cloud.
+    fn has_untold(&self) -> bool {
+        self.jobs.values().any(|job| job.progress.told < job.sent)
     }
 
     /// Forgets a job that is over and of which the cloud has heard everything.

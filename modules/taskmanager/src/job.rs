@@ -185,21 +185,20 @@ impl Action {
         }
     }
 
-    /// Returns the step that follows. In the older API the cloud orders each, but for those after a
-    /// confirmation and the way back.
-    pub(crate) const fn next(self, name: &Name, worked: bool, confirmed: bool) -> Option<Self> {
-        let goes_on = matches!(name.api, Api::V1alpha2) || confirmed;
+    /// Returns the step that follows. In the older API the cloud orders each, but for the way back
+    /// and where the node `goes_on` by itself.
+    pub(crate) const fn next(self, name: &Name, worked: bool, goes_on: bool) -> Option<Self> {
+        let is_old = matches!(name.api, Api::V1alpha1);
+        let goes_on = !is_old || goes_on;
         match (self, worked) {
             (Self::Upgrade | Self::Update, false) => Some(Self::RollBack),
-            (Self::Init, true) if confirmed => Some(Self::BackUp),
+            (Self::Init, true) if goes_on => Some(Self::BackUp),
             (Self::Check, true) if goes_on => match name.kind {
                 Kind::Upgrade => Some(Self::WaitingConfirmation),
                 Kind::Prepull => Some(Self::Pull),
                 Kind::Config => Some(Self::BackUp),
             },
-            (Self::WaitingConfirmation, true) if matches!(name.api, Api::V1alpha1) => {
-                Some(Self::Init)
-            }
+            (Self::WaitingConfirmation, true) if is_old => Some(Self::Init),
             (Self::WaitingConfirmation, true) => Some(Self::BackUp),
             (Self::BackUp, true) if goes_on => match name.kind {
                 Kind::Config => Some(Self::Update),

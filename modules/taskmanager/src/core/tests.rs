@@ -74,7 +74,10 @@ impl World {
                 self.on(Event::Kept(name, serial));
             }
             Effect::Keep(name, _, None) => drop(self.store.remove(&name)),
-            Effect::Run { name, action, .. } => {
+            Effect::Run { name, action, notes, .. } => {
+                if action == Action::Upgrade {
+                    assert_eq!(notes, "kept", "{name} knows what was before");
+                }
                 let kept: Value = serde_json::from_str(&self.store[&name]).unwrap();
                 assert_eq!(kept[OWN_KEY]["action"], json!(action), "it was kept before it began");
                 self.begun.push(action);
@@ -183,6 +186,47 @@ fn the_older_api_orders_each_step_but_after_a_confirmation() {
     world.run();
     assert_eq!(world.begun, [Action::Init, Action::BackUp, Action::Upgrade]);
     assert_eq!(world.steps()[1..], [(Action::Upgrade, true)]);
+}
+
+#[test]
+fn what_starts_edgehub_anew_waits_until_the_cloud_has_heard_all() {
+    let mut world = World::default();
+    world.order(&name("v1alpha2/configupdatejob", "c"), Action::Check, false);
+    let mut late = Vec::new();
+    while !world.todo.is_empty() {
+        if matches!(world.todo[0], Effect::Tell(..)) {
+            late.push(world.todo.remove(0));
+        } else {
+            world.turn();
+        }
+    }
+    assert_eq!(world.begun, [Action::Check, Action::BackUp]);
+    world.todo.push(late.remove(1));
+    world.run();
+    assert_eq!(world.begun.last(), Some(&Action::Update));
+    assert_eq!(world.steps().last(), Some(&(Action::Update, true)));
+}
+
+#[test]
+fn the_older_api_hears_a_failure_as_one_of_what_it_ordered() {
+    use Action::{BackUp, Init, RollBack, Upgrade};
+    for (failing, of_order, of_confirmation) in [
+        (BackUp, vec![(Upgrade, false)], vec![(Init, false)]),
+        (Upgrade, vec![(Upgrade, false), (RollBack, true)], vec![(Init, false), (RollBack, true)]),
+    ] {
+        let old = name("v1alpha1/nodeupgradejob", "u");
+        let mut world = World { failing: vec![failing], ..World::default() };
+        world.order(&old, Upgrade, false);
+        world.run();
+        assert_eq!(world.steps(), of_order);
+        world.order(&old, Init, true);
+        world.run();
+        world.heard.clear();
+        world.on(Event::Confirmed);
+        world.run();
+        assert_eq!(world.steps(), of_confirmation);
+        assert!(world.store.is_empty());
+    }
 }
 
 #[test]
