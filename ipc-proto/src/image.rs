@@ -11,16 +11,16 @@ pub struct Wanted {
     pub secret: Option<(String, String)>,
     /// The digest that it has to have.
     pub digest: Option<String>,
-    /// A file of it that is wanted on the host.
+    /// Files of it that are wanted on the host.
     pub copy: Option<CopyOut>,
 }
 
-/// A file that is to be copied out of an image.
+/// Files that are to be copied out of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyOut {
-    /// Where it is in the image.
-    pub file: String,
-    /// The folder of the host that it is put into, which is there and empty.
+    /// Where they are in the image.
+    pub files: Vec<String>,
+    /// The folder of the host that they are put into, which is there and empty.
     pub into: String,
 }
 

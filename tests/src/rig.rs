@@ -122,6 +122,29 @@ impl Rig {
         self.demand(&Request::Fault { module, fault })
     }
 
+    /// Has the module freeze that comes to this point of its work next.
+    ///
+    /// # Errors
+    /// When the wish cannot be written.
+    pub fn halt_at(&self, point: &str) -> Result<()> {
+        Ok(fs::write(self.runtime_dir().join("halt"), point)?)
+    }
+
+    /// Waits until a module has frozen at its point, where it does not freeze a second time.
+    /// Returns its process.
+    ///
+    /// # Errors
+    /// When it does not come there in time.
+    pub fn wait_until_halted(&self, module: Module) -> Result<u32> {
+        let what = format!("{module} comes to its point");
+        let pid = wait_for(&what, SOON, || {
+            self.pid_of(module).ok().filter(|pid| process::is_stopped(*pid))
+        });
+        let pid = pid.with_context(|| self.module_log(module))?;
+        fs::remove_file(self.runtime_dir().join("halt"))?;
+        Ok(pid)
+    }
+
     /// Sends a signal to a module's process.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::clock::{self, Bell};
-use crate::fault::{self, Lasting};
+use crate::fault::{self, Halts, Lasting};
 use crate::inbox::{Event, Inbox};
 use crate::lifeline::{Lifeline, Received};
 use crate::peers::Peers;
@@ -110,6 +110,12 @@ impl Context {
     #[must_use]
     pub fn runtime_dir(&self) -> &std::path::Path {
         std::path::Path::new(&*self.start.runtime_dir)
+    }
+
+    /// Returns what freezes this module at points of its work, where faults are enabled.
+    #[must_use]
+    pub fn halts(&self) -> Halts {
+        Halts::of(&self.start)
     }
 
     /// Returns the handle on the peers, for tasks of the module's own.

@@ -3,11 +3,12 @@
 use std::alloc::Layout;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
-use ipc_proto::lifeline::Fault;
+use ipc_proto::lifeline::{Fault, Start};
 use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
 use tokio::signal::unix::SignalKind;
-use tracing::error;
+use tracing::{error, info};
 
 /// Memory taken at most, where nothing else sets a bound: enough to show, not enough to take the
 /// node down.
@@ -21,6 +22,30 @@ const GULP: usize = 1 << 24;
 pub(crate) enum Lasting {
     SlowIpc,
     NoLifeline,
+}
+
+/// The name of the file that says where to freeze, in the runtime folder.
+const HALT: &str = "halt";
+
+/// Points of a module's work at which it freezes where somebody wants to see what becomes of it
+/// there. Where faults are not enabled nothing is looked at.
+#[derive(Clone, Debug)]
+pub struct Halts(Option<Box<Path>>);
+
+impl Halts {
+    pub(crate) fn of(start: &Start) -> Self {
+        Self(start.faults.then(|| Path::new(&*start.runtime_dir).join(HALT).into()))
+    }
+
+    /// Freezes this process, as by SIGSTOP, when the file `halt` in the runtime folder has the name
+    /// of this point.
+    pub fn at(&self, point: &str) {
+        let Some(file) = &self.0 else { return };
+        if std::fs::read_to_string(file).is_ok_and(|wanted| wanted == point) {
+            info!("freezing at '{point}', as asked");
+            signal(Signal::STOP);
+        }
+    }
 }
 
 /// Does it.

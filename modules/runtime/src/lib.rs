@@ -29,6 +29,7 @@ use std::error::Error;
 
 pub use clock::{Alarm, Now, unix_millis};
 pub use context::{Context, serve_unsupported};
+pub use fault::Halts;
 pub use idempotence::Recent;
 pub use inbox::{Event, Inbox};
 pub use peers::{Delivery, Peers, RequestError, Seat, SendError, Ticket, WINDOW};

@@ -6,11 +6,11 @@ mod upgrade;
 
 use ipc_proto::Module;
 use ipc_proto::control::Request;
-use module_runtime::Peers;
+use module_runtime::{Halts, Peers};
 use serde_json::Value;
 
 use crate::ask::Supervisor;
-use crate::config::Places;
+use crate::config::{COMMAND, INSTALLED, Places};
 use crate::core::Outcome;
 use crate::health::Before;
 use crate::host;
@@ -23,6 +23,7 @@ pub(crate) struct Hands {
     pub(crate) peers: Peers,
     pub(crate) places: Places,
     pub(crate) supervisor: Supervisor,
+    pub(crate) halts: Halts,
 }
 
 /// This version, as jobs write them.
@@ -57,7 +58,12 @@ impl Hands {
         let kept = off_the_loop(move || {
             std::fs::create_dir_all(&folder)?;
             crate::files::keep_text(&places.config, &folder.join("edgecore.yaml"))?;
-            crate::files::keep_program(&places.installed(), &folder.join("edgecore"))
+            crate::files::keep_program(&places.installed(), &folder.join(INSTALLED))?;
+            let command = places.command();
+            if command.exists() {
+                crate::files::keep_program(&command, &folder.join(COMMAND))?;
+            }
+            Ok(())
         });
         kept.await.map_err(|error| format!("cannot back up: {error}"))?;
         let notes = serde_json::to_value(before).map_err(|error| error.to_string())?;

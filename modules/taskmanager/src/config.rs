@@ -37,11 +37,15 @@ pub(crate) const ON_TRIAL: &str = "edgecore.trial";
 /// The name of the program that is to be tried.
 const FETCHED: &str = "edgecore.fetched";
 
-/// The folder that a container puts the program into.
+/// The folder that a container puts the programs into.
 const IN_BOX: &str = "edgecore.box";
 
 /// The name of the installed program.
-const INSTALLED: &str = "edgecore";
+pub(crate) const INSTALLED: &str = "edgecore";
+
+/// The operator's command, beside the installed program, and the one of the program to be tried.
+pub(crate) const COMMAND: &str = "edgectl";
+const COMMAND_FETCHED: &str = "edgectl.fetched";
 
 impl Sections {
     /// Puts the places together as they are now: an upgrade changes which program runs.
@@ -78,6 +82,15 @@ impl Places {
 
     pub(crate) fn fetched(&self) -> PathBuf {
         self.program.with_file_name(FETCHED)
+    }
+
+    /// Returns where the operator's command is, which goes with the program where it is beside it.
+    pub(crate) fn command(&self) -> PathBuf {
+        self.program.with_file_name(COMMAND)
+    }
+
+    pub(crate) fn command_fetched(&self) -> PathBuf {
+        self.program.with_file_name(COMMAND_FETCHED)
     }
 
     pub(crate) fn in_box(&self) -> PathBuf {

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use ipc_proto::{Group, Message, Module, Operation, Resource};
-use module_runtime::{Context, Delivery, Event as Arrival, Peers, unix_millis};
+use module_runtime::{Context, Delivery, Event as Arrival, Halts, Peers, unix_millis};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -48,10 +48,10 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let (peers, node) = (context.peers(), context.node().to_owned());
     tokio::spawn(record::keep(peers.clone(), node.clone(), to_keep, events.clone()));
     tokio::spawn(tell::tell(peers.clone(), to_tell, events.clone()));
-    let runtime_dir = context.runtime_dir().into();
+    let (runtime_dir, halts) = (context.runtime_dir().into(), context.halts());
     let core = Core::default();
-    let desk = Desk { core, node, peers, sections, runtime_dir, events, records, reports };
-    let mut desk = desk;
+    let mut desk =
+        Desk { core, node, peers, sections, runtime_dir, halts, events, records, reports };
     // Orders wait until it is known which jobs there are.
     let (mut early, mut unsettled, mut known) = (Vec::new(), VecDeque::new(), false);
     let mut said = Report::default();
@@ -101,6 +101,7 @@ struct Desk {
     peers: Peers,
     sections: Sections,
     runtime_dir: Box<Path>,
+    halts: Halts,
     events: mpsc::Sender<News>,
     records: mpsc::Sender<record::Record>,
     reports: mpsc::Sender<tell::Said>,
@@ -204,10 +205,12 @@ impl Desk {
             peers: self.peers.clone(),
             supervisor: Supervisor::new(&places.runtime_dir),
             places,
+            halts: self.halts.clone(),
         });
-        let events = self.events.clone();
+        let (events, halts) = (self.events.clone(), self.halts.clone());
         tokio::spawn(async move {
             info!("{name}: {action:?} begins");
+            halts.at(&format!("{action:?} begins"));
             let outcome = match hands {
                 Ok(hands) => hands.run(action, &spec, &notes).await,
                 Err(error) => {
@@ -218,6 +221,7 @@ impl Desk {
                 None => info!("{name}: {action:?} is done"),
                 Some(why) => warn!("{name}: {action:?} failed: {why}"),
             }
+            halts.at(&format!("{action:?} ends"));
             let done = News::Event(Event::Done(name, action, outcome));
             // The main loop ends with the process only.
             let _ending = events.send(done).await;

@@ -71,8 +71,8 @@ impl Registry {
         Self::start_with(containerd, &[])
     }
 
-    /// As [`Registry::start`], with further tags, whose images have a program more: where KubeEdge
-    /// has its own, at `/usr/local/bin/edgecore`.
+    /// As [`Registry::start`], with further tags, whose images have the programs of a folder more:
+    /// where KubeEdge has its own, in `/usr/local/bin`.
     ///
     /// # Errors
     /// As there, and when a program cannot be packed.
@@ -82,8 +82,8 @@ impl Registry {
         let base = shelf.put(fs::read(parts.join("layer.tar"))?)?;
         let config = fs::read(parts.join("config.json"))?;
         shelf.image("1", config.clone(), std::slice::from_ref(&base))?;
-        for (tag, program) in programs {
-            let layer = shelf.put(packed(program)?)?;
+        for (tag, folder) in programs {
+            let layer = shelf.put(packed(folder)?)?;
             let mut config: Value = serde_json::from_slice(&config)?;
             config["rootfs"]["diff_ids"] = json!([base.0, layer.0]);
             shelf.image(tag, config.to_string().into_bytes(), &[base.clone(), layer])?;
@@ -118,12 +118,15 @@ impl Registry {
     }
 }
 
-/// Packs a program as a layer of an image.
-fn packed(program: &Path) -> Result<Vec<u8>> {
+/// Packs the programs of a folder as a layer of an image.
+fn packed(programs: &Path) -> Result<Vec<u8>> {
     let root = tempfile::tempdir()?;
     let folder = root.path().join("usr/local/bin");
     fs::create_dir_all(&folder)?;
-    fs::copy(program, folder.join("edgecore"))?;
+    for program in fs::read_dir(programs)? {
+        let program = program?;
+        fs::copy(program.path(), folder.join(program.file_name()))?;
+    }
     let packed =
         Command::new("tar").arg("-C").arg(root.path()).args(["-cf", "-", "usr"]).output()?;
     anyhow::ensure!(packed.status.success(), "tar: {}", String::from_utf8_lossy(&packed.stderr));

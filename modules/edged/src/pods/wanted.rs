@@ -1,4 +1,4 @@
-//! Images that a node job wants to have here, and the program that an upgrade wants out of one.
+//! Images that a node job wants to have here, and the programs that an upgrade wants out of one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::cri::words as w;
 use crate::registry;
 use crate::worker::Host;
 
-/// How long the copying of a file may take.
+/// How long the copying of files may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often is looked whether it is done.
@@ -107,13 +107,15 @@ async fn check(host: &Host, name: &str, digest: &str) -> Result<(), String> {
     Err(format!("image {name} has the digest {}, expected {digest}", own.join(", ")))
 }
 
-/// Copies a file out of an image with the image's own `cp`, in a container that has nothing but the
-/// folder that the file goes to: no network, no powers, nothing of the host.
+/// Copies files out of an image with the image's own `cp`, in a container that has nothing but the
+/// folder that they go to: no network, no powers, nothing of the host.
 async fn copy_out(host: &Host, image: &str, copy: &CopyOut) -> Result<(), String> {
     let into = Path::new(&copy.into);
     let is_folder = std::fs::symlink_metadata(into).is_ok_and(|facts| facts.is_dir());
-    if !into.is_absolute() || !is_folder || !copy.file.starts_with('/') {
-        return Err(format!("cannot copy '{}' to '{}': no such folder", copy.file, copy.into));
+    let absolute = copy.files.iter().all(|file| file.starts_with('/'));
+    if !into.is_absolute() || !is_folder || !absolute || copy.files.is_empty() {
+        let names = copy.files.join(", ");
+        return Err(format!("cannot copy '{names}' to '{}': no such folder", copy.into));
     }
     clear(host).await?;
     let sandbox = sandbox();
@@ -135,7 +137,8 @@ async fn run(
     image: &str,
     copy: &CopyOut,
 ) -> Result<(), String> {
-    let told = |trouble: crate::cri::Trouble| format!("cannot copy {}: {trouble}", copy.file);
+    let names = copy.files.join(", ");
+    let told = |trouble: crate::cri::Trouble| format!("cannot copy {names}: {trouble}");
     let request = w::CreateContainerRequest {
         pod_sandbox_id: sandbox.to_owned(),
         config: Some(container(image, copy)),
@@ -156,13 +159,16 @@ async fn run(
             tokio::time::sleep(LOOK).await;
         }
     };
-    let late = |_| format!("copying {} takes longer than {} s", copy.file, PATIENCE.as_secs());
+    let late = |_| format!("copying {names} takes longer than {} s", PATIENCE.as_secs());
     let status = tokio::time::timeout(PATIENCE, ended).await.map_err(late)??;
     if status.exit_code == 0 {
         return Ok(());
     }
     let w::ContainerStatus { exit_code, reason, message, .. } = status;
-    Err(format!("cannot copy {}: cp ended with {exit_code} ({reason} {message})", copy.file))
+    Err(format!(
+        "cannot copy {names}: cp ended with {exit_code} ({reason} {message}), as it does when the \
+         image lacks one of them"
+    ))
 }
 
 /// Removes what an earlier copying has left.
@@ -219,6 +225,7 @@ fn container(image: &str, copy: &CopyOut) -> w::ContainerConfig {
         no_new_privs: true,
         ..Default::default()
     });
+    let files = copy.files.iter().map(String::as_str);
     let mount = w::Mount {
         container_path: INTO.to_owned(),
         host_path: copy.into.clone(),
@@ -227,7 +234,7 @@ fn container(image: &str, copy: &CopyOut) -> w::ContainerConfig {
     w::ContainerConfig {
         metadata: Some(w::ContainerMetadata { name: "cp".to_owned(), attempt: 0 }),
         image: Some(w::ImageSpec { image: image.to_owned() }),
-        command: ["cp", &copy.file, INTO].map(str::to_owned).into(),
+        command: ["cp"].into_iter().chain(files).chain([INTO]).map(str::to_owned).collect(),
         mounts: vec![mount],
         linux: Some(w::LinuxContainerConfig { security_context, ..Default::default() }),
         ..Default::default()

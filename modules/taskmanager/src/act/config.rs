@@ -34,9 +34,13 @@ impl Hands {
         let text = self.edited(&kept, job).await?;
         let staged = self.stage(text).await?;
         let touched = touched(&self.read(&kept).await?, &self.read(&staged).await?);
+        self.halts.at("staged");
         self.publish(&staged).await?;
+        self.halts.at("published");
         self.supervisor.order(&Request::Reload).await?;
+        self.halts.at("reloaded");
         let (anew, began) = self.restart(&touched).await?;
+        self.halts.at("restarted");
         let patience = Duration::from_secs(job.patience);
         before.is_again(&self.supervisor, &anew, began, patience).await?;
         Ok(Outcome::default())
@@ -61,6 +65,7 @@ impl Hands {
             files::text(&kept).map_err(|error| format!("cannot read the back-up: {error}"))?;
         let staged = self.stage(old).await?;
         self.publish(&staged).await?;
+        self.halts.at("put back");
         self.supervisor.order(&Request::Reload).await?;
         let (anew, began) = self.restart(&touched).await?;
         let patience = Duration::from_secs(job.patience);

@@ -6,19 +6,23 @@
 //! - `edgecore.fetched`: the new program is here and was looked at;
 //! - `edgecore.trial`: it was tried, or is being tried;
 //! - neither, and the installed program is that file: it was taken.
+//!
+//! Where the operator's command stands beside the installed program, the image has to have the one
+//! that goes with the new program; it waits as `edgectl.fetched`, and takes its place after that.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipc_proto::Module;
 use ipc_proto::control::Request;
 use ipc_proto::image::{CopyOut, Wanted};
 use serde_json::{Value, json};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Hands, VERSION, failed, off_the_loop};
 use crate::ask::program;
+use crate::config::{COMMAND, INSTALLED};
 use crate::core::Outcome;
 use crate::files;
 use crate::health::Before;
@@ -26,11 +30,11 @@ use crate::host;
 use crate::job::Action;
 use crate::spec::Upgrade;
 
-/// Where the program is in an image: KubeEdge's place.
-const IN_IMAGE: &str = "/usr/local/bin/edgecore";
+/// Where the programs are in an image: KubeEdge's place.
+const IN_IMAGE: &str = "/usr/local/bin";
 
-/// Its name, out of the image.
-const PROGRAM: &str = "edgecore";
+/// What divides KubeEdge's version from our own in what the program says of itself.
+const OWN: &str = "+edgecore.";
 
 impl Hands {
     /// Does a step of an upgrade.
@@ -64,7 +68,7 @@ impl Hands {
         outcome
     }
 
-    /// Gets the new program out of its image and looks at it.
+    /// Gets the new programs out of their image and looks at them.
     async fn get(&self, job: &Upgrade) -> Result<Outcome, String> {
         let places = &self.places;
         if places.is_on_trial() {
@@ -72,45 +76,61 @@ impl Hands {
         }
         let (folder, cannot) =
             (places.in_box(), |error| format!("cannot get the program: {error}"));
-        let [fetched, trial] = [places.fetched(), places.on_trial()];
+        let left = self.left_over();
         let emptied = folder.clone();
         let cleared = off_the_loop(move || {
-            files::remove(&fetched)?;
-            files::remove(&trial)?;
+            left.iter().try_for_each(|file| files::remove(file))?;
             files::empty_folder(&emptied)
         });
         cleared.await.map_err(cannot)?;
-        let out = CopyOut { file: IN_IMAGE.into(), into: folder.to_string_lossy().into() };
-        let wanted = Wanted {
-            image: job.image.clone(),
-            digest: job.digest.clone(),
-            copy: Some(out),
-            secret: None,
-        };
-        let came = self.fetch(&wanted).await;
-        let fetched = places.fetched();
+        self.halts.at("cleared");
+        let mut wanted = vec![(INSTALLED, places.fetched())];
+        if places.command().exists() {
+            wanted.push((COMMAND, places.command_fetched()));
+        }
+        let names = wanted.iter().map(|(name, _)| format!("{IN_IMAGE}/{name}"));
+        let out = CopyOut { files: names.collect(), into: folder.to_string_lossy().into() };
+        let came = self
+            .fetch(&Wanted {
+                image: job.image.clone(),
+                digest: job.digest.clone(),
+                copy: Some(out),
+                secret: None,
+            })
+            .await;
+        self.halts.at("in the box");
         let took_it = came.is_ok();
         let taken = off_the_loop(move || {
-            let taken =
-                if took_it { files::take_program(&folder, PROGRAM, &fetched) } else { Ok(()) };
+            let take = |(name, to): &(&str, PathBuf)| files::take_program(&folder, name, to);
+            let taken = if took_it { wanted.iter().try_for_each(take) } else { Ok(()) };
             files::remove_folder(&folder)?;
             taken
         });
         let taken = taken.await;
         came?;
         taken.map_err(|error| format!("the program in {} is not taken: {error}", job.image))?;
-        self.look_at(&places.fetched(), job).await?;
+        self.halts.at("fetched");
+        let own = self.look_at(&places.fetched(), job).await?;
+        if places.command_fetched().exists() {
+            look_at_command(&places.command_fetched(), &own, job).await?;
+        }
         Ok(Outcome::default())
     }
 
+    /// Returns what an upgrade may have left beside the installed program.
+    fn left_over(&self) -> [PathBuf; 3] {
+        let places = &self.places;
+        [places.fetched(), places.on_trial(), places.command_fetched()]
+    }
+
     /// Looks whether a program runs here, is ours, of the version wanted, and takes this node's
-    /// configuration.
-    async fn look_at(&self, file: &Path, job: &Upgrade) -> Result<(), String> {
+    /// configuration. Returns our own version of it.
+    async fn look_at(&self, file: &Path, job: &Upgrade) -> Result<String, String> {
         let says = program(file, [OsStr::new("--version")]).await?;
         let says = says.trim();
         let (kubeedge, own) = says
             .strip_prefix("KubeEdge ")
-            .and_then(|version| version.split_once("+edgecore."))
+            .and_then(|version| version.split_once(OWN))
             .ok_or_else(|| format!("{} holds another program: it says '{says}'", job.image))?;
         let wanted = job.version.trim_start_matches('v');
         if own != wanted && kubeedge.trim_start_matches('v') != wanted {
@@ -123,7 +143,8 @@ impl Hands {
             self.places.supervisor_config.as_os_str(),
         ];
         let taken = program(file, words.chain(more)).await;
-        taken.map(drop).map_err(|why| format!("{says} does not take this configuration: {why}"))
+        taken.map_err(|why| format!("{says} does not take this configuration: {why}"))?;
+        Ok(own.to_owned())
     }
 
     /// Backs up, and notes which file is the new program.
@@ -144,8 +165,7 @@ impl Hands {
             return self.prove(job, &before).await;
         }
         if is_new(&places.installed()) {
-            info!("version {} is installed", job.version);
-            return Ok(Outcome::default());
+            return Ok(self.settle(job).await);
         }
         if places.on_trial().exists() {
             return Err(format!("version {} did not hold", job.version));
@@ -157,9 +177,11 @@ impl Hands {
         off_the_loop(move || files::publish(&from, &to))
             .await
             .map_err(|error| format!("cannot name the program on trial: {error}"))?;
+        self.halts.at("named");
         let program = places.on_trial().to_string_lossy().into();
         let seconds = job.patience.saturating_mul(2).saturating_add(10);
         self.supervisor.order(&Request::Try { program, seconds }).await?;
+        self.halts.at("tried");
         // This process ends with the others, and its successor goes on on trial.
         let modules = before.running().to_vec();
         self.supervisor.order(&Request::Restart { modules }).await?;
@@ -169,6 +191,7 @@ impl Hands {
     /// On trial: has whoever still runs the old program started anew, waits until all is well, and
     /// takes the program.
     async fn prove(&self, job: &Upgrade, before: &Before) -> Result<Outcome, String> {
+        self.halts.at("on trial");
         let began = files::named(&self.places.on_trial()).unwrap_or(0);
         let mut stale = before.older(&self.supervisor.status().await?, began);
         stale.retain(|module| *module != Module::Taskmanager);
@@ -177,13 +200,30 @@ impl Hands {
         }
         let patience = Duration::from_secs(job.patience);
         before.is_again(&self.supervisor, before.running(), began, patience).await?;
+        self.halts.at("proved");
         let (from, to) = (self.places.on_trial(), self.places.installed());
         off_the_loop(move || files::publish(&from, &to))
             .await
             .map_err(|error| format!("cannot install the new program: {error}"))?;
+        self.halts.at("installed");
+        Ok(self.settle(job).await)
+    }
+
+    /// Does what is left when the new program is installed. From here there is no way back, so what
+    /// does not work is only said.
+    async fn settle(&self, job: &Upgrade) -> Outcome {
+        let (from, to) = (self.places.command_fetched(), self.places.command());
+        let taken =
+            off_the_loop(move || if from.exists() { files::publish(&from, &to) } else { Ok(()) });
+        if let Err(error) = taken.await {
+            warn!("edgectl stays as it was: {error}");
+        }
+        self.halts.at("settled");
+        if let Err(why) = self.supervisor.order(&Request::Reload).await {
+            warn!("the supervisor runs what is installed when the trial is over: {why}");
+        }
         info!("version {} is installed", job.version);
-        self.supervisor.order(&Request::Reload).await?;
-        Ok(Outcome::default())
+        Outcome::default()
     }
 
     /// Has the installed program run again, if another does, and clears away what was fetched.
@@ -192,6 +232,7 @@ impl Hands {
         if places.on_trial().exists() {
             // Where the supervisor is the installed program already, this changes nothing.
             self.supervisor.order(&Request::Reload).await?;
+            self.halts.at("back");
         }
         let before = Self::before(&notes["before"]);
         if places.is_on_trial() {
@@ -200,16 +241,24 @@ impl Hands {
             self.supervisor.order(&Request::Restart { modules }).await?;
             return std::future::pending().await;
         }
-        let [fetched, trial] = [places.fetched(), places.on_trial()];
-        off_the_loop(move || {
-            files::remove(&fetched)?;
-            files::remove(&trial)
-        })
-        .await
-        .map_err(|error| format!("cannot clear away the new program: {error}"))?;
+        let left = self.left_over();
+        off_the_loop(move || left.iter().try_for_each(|file| files::remove(file)))
+            .await
+            .map_err(|error| format!("cannot clear away the new program: {error}"))?;
+        self.halts.at("cleared away");
         // Without notes nothing was tried.
         let Ok(before) = before else { return Ok(Outcome::default()) };
         before.runs_again(&self.supervisor, &[], 0, Duration::from_secs(job.patience)).await?;
         Ok(Outcome::default())
     }
+}
+
+/// Looks whether the operator's command runs here and goes with the program of version `own`.
+async fn look_at_command(file: &Path, own: &str, job: &Upgrade) -> Result<(), String> {
+    let says = program(file, [OsStr::new("--version")]).await?;
+    let (says, expected) = (says.trim(), format!("{COMMAND} {own}"));
+    if says == expected {
+        return Ok(());
+    }
+    Err(format!("{} holds '{says}', expected '{expected}'", job.image))
 }
