@@ -32,6 +32,11 @@ fn short(resource: &str, reason: &'static str, requested: i64, used: i64, room: 
     no(reason, message)
 }
 
+/// Returns why no pod may come to a host that is shutting down.
+pub(crate) fn leaving() -> Verdict {
+    no("NodeShutdown", "Pod was rejected as the node is shutting down.")
+}
+
 /// Checks whether a pod of the cloud may come to a node that is short of something. Where that is
 /// memory alone, those may that asked for some, or that bear it.
 ///

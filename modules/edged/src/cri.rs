@@ -363,8 +363,15 @@ impl Runtime {
         let containers = self.list_containers(w::ListContainersRequest { filter });
         let (sandboxes, containers) = tokio::try_join!(sandboxes, containers)?;
         let (mut sandboxes, mut containers) = (sandboxes.items, containers.containers);
-        sandboxes.sort_by_key(|sandbox| std::cmp::Reverse(sandbox.created_at));
-        containers.sort_by_key(|container| std::cmp::Reverse(container.created_at));
+        // Attempts are counted whatever the clock says.
+        sandboxes.sort_by_key(|it| {
+            let attempt = it.metadata.as_ref().map(|metadata| metadata.attempt);
+            std::cmp::Reverse((attempt, it.created_at))
+        });
+        containers.sort_by_key(|it| {
+            let attempt = it.metadata.as_ref().map(|metadata| metadata.attempt);
+            std::cmp::Reverse((attempt, it.created_at))
+        });
         Ok((sandboxes, containers))
     }
 }

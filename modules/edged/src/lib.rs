@@ -7,6 +7,7 @@
 mod admission;
 mod api;
 pub mod bare;
+mod bus;
 mod cgroup;
 mod config;
 pub mod cri;
@@ -28,6 +29,7 @@ mod registry;
 mod rotate;
 mod rpc;
 mod runtime;
+mod shutdown;
 mod statics;
 mod status;
 mod store;
@@ -54,6 +56,7 @@ use notes::Notes;
 use pods::Pods;
 use pressure::Guard;
 use runtime::State;
+use shutdown::Shutdown;
 use store::Store;
 use worker::{Host, NodeFacts};
 
@@ -89,16 +92,16 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
         Host { runtime: own, store, config, facts, notes, tally, devices, csi, pressures: told };
     let (host, linked) = (Arc::new(host), Arc::new(Notify::new()));
     let (asks_sender, mut asks) = mpsc::channel::<api::Ask>(ASKS);
-    let mut evictions = defend(&host, context.node(), &asks_sender, pressures_sender);
+    let (mut ends, mut leaving) = defend(&host, context.node(), &asks_sender, pressures_sender);
     let (looks, fleet, devices) = (states.clone(), context.fleet(), host.devices.amounts());
+    let (link, leaves) = (Arc::clone(&linked), leaving.clone());
     let sources =
-        Sources { runtime: looks, fleet, pressures, linked: Arc::clone(&linked), devices };
-    let node = Node::new(context.node(), Arc::clone(&host), facts_sender, sources);
+        Sources { runtime: looks, fleet, pressures, linked: link, devices, leaving: leaves };
+    tokio::spawn(Node::new(context.node(), Arc::clone(&host), facts_sender, sources).run());
     let driver = host.config.groups.as_ref().map(|groups| groups.driver);
     tokio::spawn(runtime::watch(runtime.clone(), driver, states_sender));
     let (wanted_sender, wanted) = watch::channel(0);
     tokio::spawn(runtime::list(runtime, wanted, listings_sender, running_sender));
-    tokio::spawn(node.run());
     let manifests = host.config.statics.clone();
     let mut services = serve(context.node(), &host, asks_sender, running)?;
     let mut pods = Pods::new(context.node(), host);
@@ -114,7 +117,8 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
             Some(listing) = listings.recv() => pods.listed(listing),
             Some(all) = statics.recv() => pods.set_statics(all),
             Some(()) = pods.next_ended() => {}
-            Some(eviction) = evictions.recv() => pods.evict(eviction),
+            Some(eviction) = ends.recv() => pods.evict(eviction),
+            Ok(()) = leaving.changed() => pods.leave(*leaving.borrow_and_update()),
             Ok(()) = states.changed() => {}
             Ok(()) = services.changed() => {}
             Ok(()) = known.changed() => {}
@@ -144,19 +148,30 @@ fn serve(
     Ok(services)
 }
 
-/// Has the node look after itself; returns where it says which pods have to go.
+/// Has the node look after itself; returns where it says which pods have to go, and whether the host
+/// shuts down.
 fn defend(
     host: &Arc<Host>,
     node: &str,
     asks: &mpsc::Sender<api::Ask>,
     pressures: watch::Sender<pressure::Pressures>,
-) -> mpsc::Receiver<pressure::Eviction> {
+) -> (mpsc::Receiver<pressure::Eviction>, watch::Receiver<bool>) {
     let (sender, evictions) = mpsc::channel(EVICTIONS);
+    let (leaving, told) = watch::channel(false);
+    let shutdown = Shutdown {
+        host: Arc::clone(host),
+        node: node.to_owned(),
+        asks: asks.clone(),
+        evictions: sender.clone(),
+        places: shutdown::Places::default(),
+        leaving,
+    };
+    tokio::spawn(shutdown.run());
     let guard = Guard::new(Arc::clone(host), node, asks.clone(), sender, pressures);
     tokio::spawn(guard.run());
     tokio::spawn(cgroup::levels::run(Arc::clone(host), node.to_owned(), asks.clone()));
     tokio::spawn(rotate::run(Arc::clone(host)));
-    evictions
+    (evictions, told)
 }
 
 /// Says what is news; how many pods there are goes to who lists them, too.

@@ -23,6 +23,7 @@ use crate::devices::Amounts;
 use crate::notes::About;
 use crate::pod::amounts::Room;
 use crate::pod::placement::Terms;
+use crate::pod::plan::is_ahead;
 use crate::pressure::Pressures;
 use crate::runtime::State;
 use crate::store::Lack;
@@ -66,6 +67,8 @@ pub(crate) struct Sources {
     pub(crate) linked: Arc<Notify>,
     /// The devices of plug-ins.
     pub(crate) devices: watch::Receiver<Amounts>,
+    /// Told whether the host is shutting down.
+    pub(crate) leaving: watch::Receiver<bool>,
 }
 
 /// The node's life towards the cloud.
@@ -168,6 +171,7 @@ impl Node {
                 Ok(()) = self.sources.runtime.changed() => {}
                 Ok(()) = self.sources.fleet.changed() => {}
                 Ok(()) = self.sources.devices.changed() => {}
+                Ok(()) = self.sources.leaving.changed() => {}
                 Ok(()) = self.sources.pressures.changed() => {}
             }
         }
@@ -259,7 +263,8 @@ impl Node {
         Ok(())
     }
 
-    fn object(&self) -> Value {
+    /// Makes it as it is registered.
+    pub(crate) fn object(&self) -> Value {
         let arch = host::architecture();
         let mut labels = Map::new();
         for (key, value) in [
@@ -289,7 +294,7 @@ impl Node {
         // Told once: the cloud puts the port of the tunnel in its place, which has to stay.
         let port = self.host.config.port;
         status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
-        let trouble = self.sources.runtime.borrow().trouble.clone();
+        let trouble = self.trouble();
         // What happened is told once the node is known.
         let pressures = self.sources.pressures.borrow().clone();
         let (conditions, _) = Conditions::new(&self.name).look(&trouble, &pressures, &[], now);
@@ -353,9 +358,19 @@ impl Node {
         status
     }
 
+    /// Returns why no pod can run; empty when they can.
+    fn trouble(&self) -> String {
+        let trouble = self.sources.runtime.borrow().trouble.clone();
+        match (trouble.is_empty(), *self.sources.leaving.borrow()) {
+            (_, false) => trouble,
+            (true, true) => "node is shutting down".to_owned(),
+            (false, true) => format!("{trouble}; node is shutting down"),
+        }
+    }
+
     /// Looks at everything that makes the node well or ill, and tells what happened.
     fn conditions(&mut self, now: i64) -> Vec<Condition> {
-        let trouble = self.sources.runtime.borrow().trouble.clone();
+        let trouble = self.trouble();
         let fleet = self.sources.fleet.borrow_and_update().clone();
         let pressures = self.sources.pressures.borrow_and_update().clone();
         let (conditions, notes) = self.conditions.look(&trouble, &pressures, &fleet, now);
@@ -372,7 +387,8 @@ impl Node {
         }
         let now = module_runtime::unix_millis();
         let conditions = self.conditions(now);
-        let due = self.told.as_ref().is_none_or(|told| now - told.at >= REPORT);
+        let recent = |told: &Told| is_ahead(told.at + REPORT, REPORT, now);
+        let due = !self.told.as_ref().is_some_and(recent);
         if due {
             self.images.look(&self.host.runtime, self.host.config.max_images).await;
         }

@@ -53,6 +53,8 @@ pub(crate) struct Pods {
     dropped: HashSet<String>,
     /// Whether the disk was searched for what belongs to no pod.
     searched: bool,
+    /// Whether the host is shutting down.
+    leaving: bool,
     /// What was reported last.
     pub(crate) said: Option<Report>,
 }
@@ -98,6 +100,7 @@ impl Pods {
             mirrors: HashMap::new(),
             dropped: HashSet::new(),
             searched: false,
+            leaving: false,
             said: None,
         }
     }

@@ -48,6 +48,8 @@ const GONE: Duration = Duration::from_millis(500);
 pub(crate) struct Eviction {
     pub(crate) uid: String,
     pub(crate) verdict: Verdict,
+    /// Whether the pod is no worse for it, and runs again when the node is back.
+    pub(crate) returns: bool,
 }
 
 /// What looks after the node.
@@ -296,7 +298,7 @@ impl Guard {
         warn!(pod = %pod.metadata.name, "a pod has to go: {}", verdict.message);
         self.host.notes.warning(About::pod(pod), EVICTED, verdict.message.clone());
         // Nobody hears it any more when the engine ends.
-        drop(self.evictions.send(Eviction { uid: uid.clone(), verdict }).await);
+        drop(self.evictions.send(Eviction { uid: uid.clone(), verdict, returns: false }).await);
         self.sent.insert(uid.clone());
         uid
     }

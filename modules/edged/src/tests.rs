@@ -19,6 +19,7 @@ mod probes;
 mod rarer;
 mod runtimes;
 mod shortage;
+mod shutdown;
 mod small_disk;
 mod statics;
 mod volumes;

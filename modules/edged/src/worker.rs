@@ -30,7 +30,7 @@ use crate::notes::{About, Notes};
 use crate::pod::backoff::adopted;
 use crate::pod::names;
 use crate::pod::placement::Terms;
-use crate::pod::plan::{Ledger, Plan, Sick, Stage, Step, plan};
+use crate::pod::plan::{Ledger, Plan, Sick, Stage, Step, is_ahead, plan};
 use crate::pod::seen::Seen;
 use crate::pod::spec::Pod;
 use crate::pressure::Pressures;
@@ -88,6 +88,8 @@ pub(crate) struct Order {
     pub(crate) removed: bool,
     /// Why the pod cannot be taken at all, if it cannot.
     pub(crate) refused: Option<Verdict>,
+    /// Set when the pod is to stop until the host is back: the seconds that it may take.
+    pub(crate) halt: Option<i64>,
     /// Counts the reasons to look again.
     pub(crate) nudges: u64,
     /// Counts the changes of what the pod refers to.
@@ -99,7 +101,15 @@ pub(crate) struct Order {
 impl Order {
     /// Makes the order to run a pod.
     pub(crate) const fn new(pod: Arc<Pod>) -> Self {
-        Self { pod, removed: false, refused: None, nudges: 0, refreshes: 0, local: None }
+        Self {
+            pod,
+            removed: false,
+            refused: None,
+            halt: None,
+            nudges: 0,
+            refreshes: 0,
+            local: None,
+        }
     }
 }
 
@@ -208,6 +218,7 @@ pub(crate) async fn run(
         if order.refused.is_some() {
             worker.verdict.clone_from(&order.refused);
         }
+        let addresses = worker.host.facts.borrow().addresses.clone();
         let wait = match worker.round(&order).await {
             Round::Gone => return,
             Round::Act(plan) => {
@@ -224,7 +235,6 @@ pub(crate) async fn run(
                 Duration::from_millis(u64::try_from(millis).unwrap_or_default()).min(LOOK)
             }),
         };
-        let addresses = worker.host.facts.borrow().addresses.clone();
         tokio::select! {
             changed = orders.changed() => if changed.is_err() { return },
             Ok(_) = facts.wait_for(|facts| facts.addresses != addresses) => {}
@@ -242,6 +252,7 @@ async fn told_to_end(mut orders: watch::Receiver<Order>, known: Option<&Order>) 
         None => {
             order.removed
                 || order.refused.is_some()
+                || order.halt.is_some()
                 || order.pod.metadata.deletion_timestamp.is_some()
         }
         Some(known) => grace(order).is_some_and(|now| grace(known).is_none_or(|was| now < was)),
@@ -327,7 +338,7 @@ impl Worker {
         } else {
             let own = self.verdict.as_ref().and_then(|verdict| verdict.grace);
             let ends = order.removed || status.is_over() || self.verdict.is_some();
-            ends.then_some(own.unwrap_or(usual))
+            if ends { Some(own.unwrap_or(usual)) } else { order.halt }
         }
     }
 
@@ -353,7 +364,9 @@ impl Worker {
         }
         self.stage = plan.stage;
         self.note_pauses(now);
-        let told = order.removed || self.tell(order, &plan.steps, now).await;
+        // A pod that only stops is told of as it was: it is to run when the host is back.
+        let halts = order.halt.is_some() && self.pod.metadata.deletion_timestamp.is_none();
+        let told = order.removed || halts || self.tell(order, &plan.steps, now).await;
         if !plan.steps.is_empty() {
             return self.act(plan, now);
         }
@@ -364,6 +377,9 @@ impl Worker {
                 } else {
                     Round::Wait(Some(now + 2000))
                 };
+            }
+            if halts {
+                return Round::Wait(None);
             }
             self.drop_local_volumes().await;
             if self.pod.metadata.deletion_timestamp.is_some() && told && !self.tell_deletion().await
@@ -385,7 +401,7 @@ impl Worker {
     fn act(&mut self, plan: Plan, now: i64) -> Round {
         let pause = i64::try_from(RETRY.as_millis()).unwrap_or_default();
         let (last, at) = &self.last;
-        if *last == plan.steps && now < at + pause {
+        if *last == plan.steps && is_ahead(at + pause, pause, now) {
             return Round::Wait(Some(at + pause));
         }
         self.last = (plan.steps.clone(), now);

@@ -12,6 +12,7 @@ use crate::pod::amounts::Room;
 use crate::pressure::threshold::{Signal, Tables, Threshold, thresholds};
 use crate::quantity::Quantity;
 use crate::rotate;
+use crate::shutdown::core::{Turn, turns_of};
 
 type Texts = BTreeMap<String, String>;
 
@@ -25,6 +26,9 @@ pub(super) struct Keys {
     eviction_minimum_reclaim: Option<Texts>,
     eviction_pressure_transition_period: Option<String>,
     eviction_max_pod_grace_period: Option<i64>,
+    shutdown_grace_period: Option<String>,
+    shutdown_grace_period_critical_pods: Option<String>,
+    shutdown_grace_period_by_pod_priority: Option<Vec<Turn>>,
     local_storage_capacity_isolation: Option<bool>,
     volume_stats_agg_period: Option<String>,
     #[serde(rename = "imageGCHighThresholdPercent")]
@@ -92,6 +96,8 @@ pub(crate) struct Defence {
     pub(crate) reserved: Reserved,
     /// Whether all pods together are bounded to what the node can give them.
     pub(crate) bounds_pods: bool,
+    /// Which pods end when the host shuts down, and in how much time; the least important first.
+    pub(crate) turns: Vec<Turn>,
     /// What bounds each pod.
     pub(crate) every: Every,
     pub(crate) fail_swap: bool,
@@ -105,6 +111,9 @@ const HARD: [(&str, &str); 5] = [
     ("imagefs.available", "15%"),
     ("imagefs.inodesFree", "5%"),
 ];
+
+/// The longest turn in which pods end, in seconds: a day.
+const LONGEST: u64 = 86_400;
 
 /// Reads a duration in milliseconds.
 fn time(key: &str, text: Option<&str>, default: i64, errors: &mut Vec<String>) -> i64 {
@@ -124,6 +133,7 @@ impl Keys {
         let thresholds = self.thresholds(bounds_pods, errors);
         let images = self.images(errors);
         let logs = self.logs(errors);
+        let turns = self.turns(errors);
         let mut time =
             |key, text: &Option<String>, default| time(key, text.as_deref(), default, errors);
         let transition = time(
@@ -151,6 +161,7 @@ impl Keys {
             logs,
             reserved: self.reserved(errors),
             bounds_pods,
+            turns,
             every: Every {
                 pids: self.pod_pids_limit.filter(|limit| *limit > 0),
                 quota_period: self.quota.unwrap_or(true).then_some(period.clamp(1, 1000) * 1000),
@@ -171,6 +182,42 @@ impl Keys {
             bounded,
         };
         thresholds(&tables, errors)
+    }
+
+    /// Reads in which order pods end when the host shuts down.
+    fn turns(&self, errors: &mut Vec<String>) -> Vec<Turn> {
+        let mut seconds = |key: &str, text: &Option<String>| {
+            let millis = time(key, text.as_deref(), 0, errors);
+            if millis > 0 && millis < 1000 {
+                errors.push(format!("{key} is {millis} ms, expected 0 or 1 s and more"));
+            }
+            u64::try_from(millis / 1000).unwrap_or_default()
+        };
+        let all = seconds("shutdownGracePeriod", &self.shutdown_grace_period);
+        let key = "shutdownGracePeriodCriticalPods";
+        let critical = seconds(key, &self.shutdown_grace_period_critical_pods);
+        if critical > all {
+            errors.push(format!(
+                "{key} is {critical} s, expected no more than shutdownGracePeriod, which is {all} s"
+            ));
+        }
+        let mut turns = self.shutdown_grace_period_by_pod_priority.clone().unwrap_or_default();
+        if turns.is_empty() {
+            return turns_of(all, critical);
+        }
+        let key = "shutdownGracePeriodByPodPriority";
+        if all > 0 {
+            errors.push(format!("{key} and shutdownGracePeriod are set, expected one of them"));
+        }
+        turns.sort_by_key(|turn| turn.priority);
+        if let Some(long) = turns.iter().find(|turn| turn.seconds > LONGEST) {
+            let seconds = long.seconds;
+            errors.push(format!("{key} has {seconds} s, expected {LONGEST} at the most"));
+        }
+        if let Some(twice) = turns.windows(2).find(|pair| pair[0].priority == pair[1].priority) {
+            errors.push(format!("{key} has priority {} twice", twice[0].priority));
+        }
+        turns
     }
 
     fn images(&self, errors: &mut Vec<String>) -> images::Policy {

@@ -8,8 +8,9 @@ use super::seen::{Contained, Seen};
 /// The first pause in milliseconds.
 const INITIAL: i64 = 10_000;
 
-/// The longest pause in milliseconds.
-const CEILING: i64 = 300_000;
+/// The longest pause in milliseconds. Nothing waits longer, so a time that is further away was noted
+/// before the clock was set back.
+pub(crate) const CEILING: i64 = 300_000;
 
 /// How long it has to go well until the pauses begin anew, in milliseconds.
 const FORGOTTEN: i64 = 2 * CEILING;

@@ -48,12 +48,15 @@ impl LastStatus {
         serde_json::from_str(patch).map(|Patch { status }| status).unwrap_or_default()
     }
 
-    /// Tells whether a patch that was told says the same of what others act on: the phase and
-    /// whether the pod is ready. A mirror shows no phase of its own and agrees with all.
+    /// Tells whether a patch that was told says the same of what others act on: the phase,
+    /// whether the pod is ready, and its addresses. A mirror shows no phase of its own and agrees with all.
     pub(crate) fn agrees_with(&self, patch: &str) -> bool {
         let told = Self::told(patch);
         let same = told.phase == self.phase && told.is_ready() == self.is_ready();
-        same || self.phase.is_empty()
+        // An address that was neither told nor taken back is to be taken back.
+        let known = |ips: &[Ip], told: &[Ip]| ips.iter().all(|ip| told.contains(ip));
+        let known = known(&self.host_ips, &told.host_ips) && known(&self.pod_ips, &told.pod_ips);
+        same && known || self.phase.is_empty()
     }
 
     fn is_ready(&self) -> bool {

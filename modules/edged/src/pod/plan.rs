@@ -10,7 +10,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, CEILING};
 use super::names;
 use super::seen::{Contained, Sandbox, Seen, State};
 use super::spec::{Container, Pod, RestartPolicy};
@@ -162,7 +162,7 @@ impl Planner<'_> {
     /// Tells whether something is held; then it wakes when the hold ends.
     fn is_held(&mut self, what: &str) -> bool {
         match self.ledger.holds.get(what) {
-            Some(hold) if hold.until > self.now => {
+            Some(hold) if is_ahead(hold.until, CEILING, self.now) => {
                 self.wake(hold.until);
                 true
             }
@@ -475,8 +475,14 @@ impl Planner<'_> {
 /// Returns until when a container that ended is not started again, if that is not over.
 pub(crate) fn paused_until(seen: &Seen, ledger: &Ledger, name: &str, now: i64) -> Option<i64> {
     let latest = seen.latest(name).filter(|latest| latest.state == State::Exited)?;
-    let until = ledger.pauses.get(name)?.until(latest.finished);
-    (until > now).then_some(until)
+    let pause = ledger.pauses.get(name)?;
+    let until = pause.until(latest.finished);
+    is_ahead(until, pause.pause, now).then_some(until)
+}
+
+/// Tells whether a time that was at most so far away when it was noted is still to come.
+pub(crate) const fn is_ahead(until: i64, most: i64, now: i64) -> bool {
+    until > now && until.saturating_sub(now) <= most
 }
 
 /// How far the init containers are.

@@ -40,7 +40,8 @@ impl Pods {
         let bears = admission::bears(pod, &self.host.pressures.borrow());
         let may = || admission::may(pod, &config.unsafe_sysctls, host::has_armor());
         let fits = || admission::fits(pod, here.iter().map(|it| &**it), &room);
-        let verdict = bears.and_then(|()| may()).and_then(|()| fits()).err()?;
+        let stays = if self.leaving { Err(admission::leaving()) } else { Ok(()) };
+        let verdict = stays.and(bears).and_then(|()| may()).and_then(|()| fits()).err()?;
         self.host.notes.warning(About::pod(pod), verdict.reason, verdict.message.clone());
         Some(verdict.rejects())
     }

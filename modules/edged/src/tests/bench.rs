@@ -24,6 +24,7 @@ use crate::pods::Pods;
 use crate::pressure::{Eviction, Guard, Pressures};
 use crate::probes::Tally;
 use crate::runtime::{self, Listing};
+use crate::shutdown::{Places, Shutdown};
 use crate::store::Store;
 use crate::worker::{Host, NodeFacts};
 
@@ -57,6 +58,7 @@ pub(super) struct Bench {
     /// Questions of the guard, and what it wants.
     asks: (mpsc::Sender<Ask>, mpsc::Receiver<Ask>),
     evictions: (mpsc::Sender<Eviction>, mpsc::Receiver<Eviction>),
+    pub(super) leaving: (watch::Sender<bool>, watch::Receiver<bool>),
     /// What the engine knows of its node.
     pub(super) facts: watch::Sender<NodeFacts>,
     _wanted: watch::Sender<usize>,
@@ -218,6 +220,7 @@ impl Bench {
             pressures,
             asks: (asks_sender, asks),
             evictions: (eviction, evictions),
+            leaving: watch::channel(false),
             facts: facts_sender,
             _wanted: wanted,
         }
@@ -227,6 +230,18 @@ impl Bench {
     pub(super) fn guard(&self) -> Guard {
         let (asks, evictions) = (self.asks.0.clone(), self.evictions.0.clone());
         Guard::new(Arc::clone(&self.host), "n", asks, evictions, self.pressures.clone())
+    }
+
+    /// Makes what ends the pods when the host shuts down.
+    pub(super) fn shutdown(&self, places: Places) -> Shutdown {
+        Shutdown {
+            host: Arc::clone(&self.host),
+            node: "n".to_owned(),
+            asks: self.asks.0.clone(),
+            evictions: self.evictions.0.clone(),
+            places,
+            leaving: self.leaving.0.clone(),
+        }
     }
 
     /// Lets the engine work until something holds.
@@ -239,6 +254,10 @@ impl Bench {
                 Some(()) = self.pods.next_ended() => {}
                 Some(ask) = self.asks.1.recv() => drop(ask.send(self.pods.all())),
                 Some(eviction) = self.evictions.1.recv() => self.pods.evict(eviction),
+                Ok(()) = self.leaving.1.changed() => {
+                    let leaves = *self.leaving.1.borrow_and_update();
+                    self.pods.leave(leaves);
+                }
                 Some(note) = self.noted.recv() => {
                     self.notes.push((note.about.name, note.reason, note.message));
                 }

@@ -48,6 +48,8 @@ enum Said {
     Place(String),
     /// Who makes control groups.
     Driver(w::CgroupDriver),
+    /// Its clock is set, by so many nanoseconds.
+    Clock(i64),
     /// Which addresses sandboxes have.
     Addresses(Vec<&'static str>),
     Look(oneshot::Sender<Sight>),
@@ -147,6 +149,11 @@ impl Fake {
         self.said.send(Said::Driver(driver)).await.ok().unwrap();
     }
 
+    /// Sets its clock, by so many years from what it is.
+    pub(super) async fn clock(&self, years: i64) {
+        self.said.send(Said::Clock(years * 365 * 86_400_000_000_000)).await.ok().unwrap();
+    }
+
     /// Gives sandboxes these addresses.
     pub(super) async fn addresses(&self, addresses: &[&'static str]) {
         self.said.send(Said::Addresses(addresses.to_vec())).await.ok().unwrap();
@@ -227,6 +234,7 @@ struct World {
     events: bool,
     mood: Option<Mood>,
     clock: i64,
+    shift: i64,
     sandboxes: Vec<(String, w::PodSandboxConfig, bool, i64)>,
     containers: Vec<Container>,
     listeners: Vec<mpsc::Sender<Bytes>>,
@@ -247,7 +255,7 @@ fn one(message: &impl Message) -> Answer {
 
 impl World {
     fn hear(&mut self, said: Said) {
-        self.clock = module_runtime::unix_millis() * 1_000_000;
+        self.clock = module_runtime::unix_millis() * 1_000_000 + self.shift;
         match said {
             Said::Mood(mood) => {
                 self.mood = Some(mood);
@@ -265,6 +273,7 @@ impl World {
             }
             Said::Images(images) => self.images = images,
             Said::Place(place) => self.place = place,
+            Said::Clock(shift) => self.shift = shift,
             Said::Driver(driver) => self.driver = Some(driver),
             Said::Addresses(addresses) => self.addresses = addresses,
             Said::Look(sender) => drop(sender.send(self.sight())),

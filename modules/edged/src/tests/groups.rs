@@ -58,3 +58,34 @@ async fn the_runtime_is_told_what_a_pod_takes_with_and_by_itself() {
     assert_eq!(linux.resources.as_ref().map(of), Some((204, 40_000, 100_000, 128 << 20)));
     assert_eq!(linux.overhead.as_ref().map(of), Some((256, 25_000, 100_000, 16 << 20)));
 }
+
+#[tokio::test]
+async fn other_resources_of_a_running_pod_hold_from_its_next_container_on() {
+    let Place { mut bench, mut fake, _folder } = place(true);
+    fake.begin();
+    let with = |cpu: &str| {
+        let resources = json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu}});
+        let policy = json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
+        let container = json!({"name": "c", "resources": resources, "resizePolicy": policy});
+        pod("p", &json!({"containers": [container]}))
+    };
+    let quota = |config: &w::ContainerConfig| {
+        config.linux.as_ref().and_then(|it| it.resources.as_ref()).map(|it| it.cpu_quota)
+    };
+    give(&mut bench, &with("100m"));
+    bench.until("it runs", |bench| bench.is_ready("p")).await;
+    give(&mut bench, &with("200m"));
+    // Another pod comes and goes through all that this one would have to.
+    give(&mut bench, &pod("q", &json!({"containers": [{"name": "c"}]})));
+    bench.until("the other runs", |bench| bench.is_ready("q")).await;
+    let sight = fake.look().await;
+    assert_eq!(quota(&sight.configs[0]), Some(10_000));
+    assert!(!sight.calls.contains_key("StopContainer"));
+    assert!(!sight.calls.contains_key("UpdateContainerResources"));
+    assert!(bench.container("p")["resources"].is_null(), "it is told as if it were in force");
+    fake.exit("p", 1).await;
+    bench.until("it was restarted", |bench| bench.container("p")["restartCount"] == 1).await;
+    bench.until("it runs", |bench| bench.is_ready("p")).await;
+    let configs = fake.look().await.configs;
+    assert!(configs.iter().any(|config| quota(config) == Some(20_000)));
+}

@@ -137,3 +137,26 @@ async fn a_runtime_that_raves_is_outlived() {
     let tidy = async || fake.look().await.running == ["p", "q"];
     bench.while_until("each runs once", tidy).await;
 }
+
+#[tokio::test]
+async fn a_clock_that_is_set_kills_no_pod_and_keeps_none_waiting() {
+    let Place { mut bench, mut fake, _folder } = place(true);
+    fake.begin();
+    give(&mut bench, &plain("other"));
+    give(&mut bench, &plain("p"));
+    bench.until("the other runs", |bench| bench.is_ready("other")).await;
+    let id = bench.container("other")["containerID"].clone();
+    // What is made now is older than all before, and then it ends in years: a pause that counted from
+    // there would not be over in anybody's time.
+    for (restarts, years) in [(1, -50), (2, 40), (3, -50)] {
+        fake.clock(years).await;
+        fake.exit("other", 1).await;
+        let again = |bench: &Bench| {
+            bench.container("other")["restartCount"] == restarts && bench.is_ready("other")
+        };
+        bench.until("it was restarted", again).await;
+    }
+    assert_ne!(bench.container("other")["containerID"], id);
+    assert_eq!(fake.look().await.running, ["other", "p"]);
+    assert_eq!(bench.container("p")["restartCount"], 0);
+}

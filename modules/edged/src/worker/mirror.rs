@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tracing::{debug, info};
 
 use super::{Order, Worker};
+use crate::pod::plan::is_ahead;
 use crate::pod::spec::Metadata;
 use crate::pods::drop_mirror;
 use crate::statics;
@@ -35,7 +36,7 @@ impl Worker {
         if local.mirror.as_ref().is_some_and(|mirror| mirror.hash == hash && !mirror.ending) {
             return None;
         }
-        if now < self.mirror_due && self.mirror == local.mirror {
+        if is_ahead(self.mirror_due, PAUSE, now) && self.mirror == local.mirror {
             return Some(self.mirror_due);
         }
         self.mirror.clone_from(&local.mirror);

@@ -10,6 +10,7 @@ use super::{REFRESH, Worker};
 use crate::cgroup::Kernel;
 use crate::cri::words as w;
 use crate::notes::About;
+use crate::pod::plan::is_ahead;
 use crate::pod::seen::State;
 use crate::pod::{make, names, unsupported};
 use crate::status::rfc3339;
@@ -143,7 +144,7 @@ impl Worker {
         if !runs || !changes || self.pod.metadata.deletion_timestamp.is_some() {
             return None;
         }
-        if now < self.refreshed + REFRESH {
+        if is_ahead(self.refreshed + REFRESH, REFRESH, now) {
             return Some(self.refreshed + REFRESH);
         }
         if let Err(failure) = self.put_volumes().await {

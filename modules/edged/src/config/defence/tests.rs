@@ -55,3 +55,22 @@ fn all_that_is_wrong_is_said() {
     let (_, errors) = check(r#"{"imageGCHighThresholdPercent":70}"#);
     assert!(errors[0].contains("expected less than imageGCHighThresholdPercent, which is 70"));
 }
+
+#[test]
+fn the_order_in_which_pods_end_is_read_and_checked() {
+    let turns = |text: &str| check(text).0.turns;
+    let of = |priority, seconds| Turn { priority, seconds };
+    let two = turns(r#"{"shutdownGracePeriod":"1m","shutdownGracePeriodCriticalPods":"20s"}"#);
+    assert_eq!(two, [of(0, 40), of(2_000_000_000, 20)]);
+    let by_priority = r#""shutdownGracePeriodByPodPriority":[{"priority":9,"shutdownGracePeriodSeconds":3},
+        {"priority":-1,"shutdownGracePeriodSeconds":4}]"#;
+    assert_eq!(turns(&format!("{{{by_priority}}}")), [of(-1, 4), of(9, 3)]);
+    assert_eq!(turns("{}"), []);
+    for bad in [
+        format!(r#"{{"shutdownGracePeriod":"1s",{by_priority}}}"#),
+        r#"{"shutdownGracePeriod":"1s","shutdownGracePeriodCriticalPods":"2s"}"#.to_owned(),
+        r#"{"shutdownGracePeriod":"500ms"}"#.to_owned(),
+    ] {
+        assert!(check(&bad).1[0].contains("shutdownGracePeriod"), "{bad}");
+    }
+}
