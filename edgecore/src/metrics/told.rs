@@ -49,7 +49,8 @@ const fn of(label: &'static str, value: &'static str, place: &'static str) -> Sa
 
 use Kind::{Counter, Gauge};
 use Module::{
-    Devicetwin, Edged, Edgehub, Edgemesh, Edgestream, Eventbus, Metamanager, Metaserver, Servicebus,
+    Devicetwin, Edged, Edgehub, Edgemesh, Edgestream, Eventbus, Metamanager, Metaserver,
+    Servicebus, Taskmanager,
 };
 use Read::{Entries, Flag, Number, Time, Word};
 
@@ -331,6 +332,30 @@ const DOORS: &[Family] = &[
         "Addresses at which the local API is served.",
         Metaserver,
         &[plain("/doors", Entries("serving", Is::True))],
+    ),
+    (
+        "edgecore_node_jobs",
+        Gauge,
+        "Node jobs by what they do: a step, or wait for somebody on the node to agree.",
+        Taskmanager,
+        &[
+            (Some(("state", "working")), "/jobs", Entries("waitsForConfirmation", Is::False)),
+            (Some(("state", "waiting")), "/jobs", Entries("waitsForConfirmation", Is::True)),
+        ],
+    ),
+    (
+        "edgecore_node_jobs_ended_total",
+        Counter,
+        "Node jobs that came to an end, by how.",
+        Taskmanager,
+        &[of("result", "done", "/ended/done"), of("result", "failed", "/ended/failed")],
+    ),
+    (
+        "edgecore_node_job_reports_unheard",
+        Gauge,
+        "Reports of node jobs that the cloud has not heard yet.",
+        Taskmanager,
+        &[plain("/unheard", Number)],
     ),
     (
         "edgecore_mesh_services",

@@ -118,11 +118,21 @@ pub(crate) enum Effect {
     Answer(Result<(), String>),
 }
 
+/// How many jobs came to an end in this life of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Ended {
+    /// Every step was done.
+    done: u64,
+    /// A step failed, or the order was refused.
+    failed: u64,
+}
+
 /// The jobs.
 #[derive(Debug, Default)]
 pub(crate) struct Core {
     jobs: BTreeMap<Name, Job>,
     serial: u64,
+    ended: Ended,
 }
 
 impl Core {
@@ -156,6 +166,17 @@ impl Core {
             .iter()
             .filter(|(_, job)| job.progress.stage != Stage::Over)
             .map(|(name, job)| (name, job.progress.action, job.progress.stage == Stage::Waiting))
+    }
+
+    /// Returns how many jobs came to an end.
+    pub(crate) const fn ended(&self) -> Ended {
+        self.ended
+    }
+
+    /// Returns how many reports the cloud has not heard yet.
+    pub(crate) fn unheard(&self) -> usize {
+        let of = |job: &Job| job.progress.reports.len().saturating_sub(job.progress.told);
+        self.jobs.values().map(of).sum()
     }
 
     fn order(
@@ -316,8 +337,19 @@ impl Core {
         out: &mut Vec<Effect>,
     ) {
         let Some(job) = self.jobs.get_mut(name) else { return };
-        job.progress.stage = Stage::Over;
         job.report(action, Outcome { failure: Some(why), ..Outcome::default() }, time);
+        self.end(name, out);
+    }
+
+    /// Notes that there is nothing more to do for a job than to tell it.
+    fn end(&mut self, name: &Name, out: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        job.progress.stage = Stage::Over;
+        // one that was put back has failed, although that step did not
+        match job.progress.reports.iter().any(|report| report.failure.is_some()) {
+            true => self.ended.failed += 1,
+            false => self.ended.done += 1,
+        }
         self.keep(name, out);
     }
 
@@ -350,11 +382,9 @@ impl Core {
         if !(is_old && goes_on && next.is_some() && worked) {
             job.report(told, outcome, time);
         }
-        if let Some(next) = next {
-            self.begin(name, next, time, out);
-        } else {
-            job.progress.stage = Stage::Over;
-            self.keep(name, out);
+        match next {
+            Some(next) => self.begin(name, next, time, out),
+            None => self.end(name, out),
         }
     }
 

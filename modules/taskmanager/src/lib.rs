@@ -241,6 +241,9 @@ fn now() -> String {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 struct Report {
     jobs: Vec<Standing>,
+    ended: core::Ended,
+    /// Reports that the cloud has not heard yet.
+    unheard: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -258,6 +261,6 @@ impl Report {
             step,
             waits_for_confirmation,
         });
-        Self { jobs: jobs.collect() }
+        Self { jobs: jobs.collect(), ended: core.ended(), unheard: core.unheard() }
     }
 }

@@ -147,6 +147,8 @@ fn each_kind_goes_its_way_and_is_forgotten() {
         world.run();
         assert_eq!(world.steps(), way, "{name}");
         assert!(world.store.is_empty() && world.core.jobs.is_empty(), "{name}");
+        let failed = u64::from(way.iter().any(|(_, worked)| !worked));
+        assert_eq!(world.core.ended(), Ended { done: 1 - failed, failed }, "{name}");
     }
 }
 
@@ -258,10 +260,12 @@ fn nonsense_is_reported_and_too_many_jobs_are_refused() {
     world.run();
     assert_eq!(world.steps(), [(Action::Pull, false), (Action::Check, false)]);
     assert!(world.begun.is_empty() && world.store.is_empty());
+    assert_eq!((world.core.ended().failed, world.core.unheard()), (2, 0));
     for number in 0..100 {
         world.order(&prepull(&format!("p{number}")), Action::Check, false);
     }
     assert!(world.core.jobs.len() <= MAX_KNOWN);
+    assert!(world.core.unheard() > 0, "refusals are on their way");
     world.run();
     assert!(world.core.jobs.is_empty() && world.store.is_empty());
 }
