@@ -134,9 +134,9 @@ impl Bounds {
                     format!("cannot write {text} to {}: {error}", file.display()),
                 )
             };
-            fs::create_dir_all(&folder).map_err(named)?;
-            match fs::write(&file, &text) {
-                // Huge pages are not counted everywhere.
+            match fs::create_dir_all(&folder).and_then(|()| fs::write(&file, &text)) {
+                // Huge pages are not counted everywhere, and a folder that systemd made for their
+                // controller does not mean that it is mounted there.
                 Err(_) if controller == "hugetlb" => {}
                 Err(error) => return Err(named(error)),
                 Ok(()) => {}

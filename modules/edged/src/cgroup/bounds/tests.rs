@@ -62,6 +62,10 @@ fn both_versions_are_written() {
     assert_eq!(read("old/memory/a/b/memory.limit_in_bytes"), "1048576");
     assert_eq!(read("old/pids/a/b/pids.max"), "7");
     assert!(!old.join("hugetlb").exists(), "nobody counts huge pages there");
+    // the folder is there and nothing can be made in it, as where systemd found no such controller
+    fs::create_dir(old.join("hugetlb")).unwrap();
+    fs::write(old.join("hugetlb/a"), "").unwrap();
+    bounds.write(&old, "/a/b").unwrap();
     fs::create_dir_all(&new).unwrap();
     fs::write(new.join("cgroup.controllers"), "cpu").unwrap();
     bounds.write(&new, "a/b").unwrap();
