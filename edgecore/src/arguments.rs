@@ -79,7 +79,7 @@ pub(crate) enum Command {
     Unmesh,
     /// Serve metrics at the doors that this process was given, or print them.
     Metrics { runtime_dir: PathBuf },
-    /// Look at a node that another agent may run, for `edgectl takeover` and `edgectl bundle`.
+    /// Look at a node that another agent may run, for `edgectl takeover`, `bundle` and `doctor`.
     Survey { what: Survey, config: PathBuf },
     /// Print this and end.
     Print(String),
@@ -94,6 +94,12 @@ pub(crate) enum Survey {
     Pods,
     /// The tables of the database.
     Tables,
+    /// Whether the database is whole.
+    Database,
+    /// From when until when the node's certificate holds.
+    Certificate,
+    /// What the container runtime is.
+    Runtime,
     /// The database, copied to a file.
     Copy(PathBuf),
 }
@@ -210,6 +216,9 @@ fn of_survey(words: &[OsString]) -> Result<Command, UsageError> {
         ["containers", "--config", _] => Survey::Containers,
         ["pods", "--config", _] => Survey::Pods,
         ["tables", "--config", _] => Survey::Tables,
+        ["database", "--config", _] => Survey::Database,
+        ["certificate", "--config", _] => Survey::Certificate,
+        ["runtime", "--config", _] => Survey::Runtime,
         ["copy", "--config", _, _] => Survey::Copy(PathBuf::from(&words[3])),
         _ => return Err(UsageError("'survey' is edgectl's own".to_owned())),
     };

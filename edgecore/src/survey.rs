@@ -19,6 +19,9 @@ pub(crate) fn of(what: Survey, config: &Path) -> Result<Vec<u8>, String> {
         Survey::Containers => containers(config)?,
         Survey::Pods => unsupported(config)?,
         Survey::Tables => tables(config)?,
+        Survey::Database => database(config)?,
+        Survey::Certificate => json!(edgehub::lifetime(config::section(config, Module::Edgehub)?)?),
+        Survey::Runtime => runtime(config)?,
         Survey::Copy(to) => copy(config, &to)?,
     };
     Ok(found.to_string().into_bytes())
@@ -48,6 +51,17 @@ fn tables(config: &Path) -> Result<Value, String> {
     let tables = store::read_tables(&path);
     let tables = tables.map_err(|trouble| format!("cannot read {}: {trouble}", path.display()))?;
     Ok(tables.into_iter().map(|(sql, rows)| json!({ "made": sql, "rows": rows })).collect())
+}
+
+fn database(config: &Path) -> Result<Value, String> {
+    let path = config::database(config)?;
+    let checked = store::check(&path).map(|()| Value::Null);
+    checked.map_err(|trouble| format!("{}: {trouble}", path.display()))
+}
+
+fn runtime(config: &Path) -> Result<Value, String> {
+    let section = config::section(config, Module::Edged)?;
+    edged::survey::runtime(section).map_err(|error| format!("{error:#}"))
 }
 
 fn copy(config: &Path, to: &Path) -> Result<Value, String> {

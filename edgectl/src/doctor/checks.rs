@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::facts::{Facts, Room, Tried};
+use super::facts::{Facts, Room, Runtime, Tried};
+use crate::clock::rfc3339;
 use crate::report::LinkState;
 
 /// 2025-01-01: a clock before it was never set.
@@ -69,11 +70,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
         ));
     }
     findings.extend([identity(facts), link(facts)]);
-    findings.extend(facts.runtime.as_ref().map(|(endpoint, answers)| {
-        let advice = "start the runtime, or name its socket in \
-                      modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint";
-        tried("container runtime", answers, endpoint, advice)
-    }));
+    findings.extend(facts.runtime.as_ref().map(runtime));
     findings.extend([cgroups(facts), cni(facts), kernel(facts)]);
     findings.extend(facts.rooms.iter().map(disk));
     findings.push(match &facts.database {
@@ -81,7 +78,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
         Some(read) => tried(
             "database",
             read,
-            "it can be read",
+            "every page of it can be read",
             "restart metamanager, which restores a damaged one: 'edgectl restart metamanager'",
         ),
     });
@@ -94,6 +91,11 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
             "install and start mosquitto, or set modules.eventBus.mqttMode to 0",
         ),
     });
+    findings.extend(facts.mappers.as_ref().map(|reason| {
+        let advice = "only for devices with mappers: let them and devicetwin share a folder, or say \
+                      'user: root' for devicetwin in supervisor.yaml";
+        warning("mappers", format!("none can come: {reason}"), advice)
+    }));
     findings.push(tried(
         "ports",
         &facts.own_port,
@@ -142,18 +144,66 @@ fn clock(facts: &Facts) -> Finding {
 }
 
 fn identity(facts: &Facts) -> Finding {
-    match (facts.certificate, facts.token) {
-        (true, _) => good("certificate", "this node has one"),
-        (false, true) => warning(
+    let renew = "put a new token into modules.edgeHub.token, and 'edgectl restart edgehub'";
+    let holds = match (&facts.certificate, &facts.token) {
+        (Ok(Some(holds)), _) => holds,
+        (Err(reason), _) => return error("certificate", reason.clone(), renew),
+        (Ok(None), Some(Err(reason))) => return error("certificate", reason.clone(), renew),
+        (Ok(None), Some(Ok(()))) => {
+            return warning(
+                "certificate",
+                "there is a token of this cloud, and no certificate yet",
+                "start the agent; 'edgectl status' says what keeps the cloud from issuing one",
+            );
+        }
+        (Ok(None), None) => {
+            return error(
+                "certificate",
+                "there is no certificate and no token",
+                "'edgectl join' with the output of 'keadm gettoken'",
+            );
+        }
+    };
+    let (from, to) = *holds;
+    let until = day(to);
+    match facts.now {
+        now if now < from => error(
             "certificate",
-            "there is a token, and no certificate yet",
-            "start the agent; 'edgectl status' says what keeps the cloud from issuing one",
+            format!("it holds from {}, which is later than this machine's clock", day(from)),
+            "set the clock",
         ),
-        (false, false) => error(
+        now if now > to => error("certificate", format!("it expired at {until}"), renew),
+        now if (to - now) * 10 < to - from => warning(
             "certificate",
-            "there is no certificate and no token",
-            "'edgectl join' with the output of 'keadm gettoken'",
+            format!("it holds until {until}, and was not renewed when it should have been"),
+            "see 'edgectl logs edgehub', and that rotateCertificates is not false",
         ),
+        _ => good("certificate", format!("it is this node's, and holds until {until}")),
+    }
+}
+
+/// Writes a time in seconds since 1970.
+fn day(seconds: u64) -> String {
+    rfc3339(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000))
+}
+
+fn runtime((endpoint, told): &(String, Result<Runtime, String>)) -> Finding {
+    let check = "container runtime";
+    match told {
+        Err(reason) => error(
+            check,
+            format!("{endpoint}: {reason}"),
+            "start the runtime, or name its socket in \
+             modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint",
+        ),
+        Ok(Runtime { clash: Some(clash), .. }) => error(
+            check,
+            clash.clone(),
+            "set modules.edged.tailoredKubeletConfig.cgroupDriver to what the runtime uses",
+        ),
+        Ok(Runtime { name, version, clash: None }) => {
+            good(check, format!("{name} {version} answers at {endpoint}"))
+        }
     }
 }
 

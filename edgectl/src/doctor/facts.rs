@@ -4,11 +4,14 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ipc_proto::Module;
+use ipc_proto::control::Status;
 use rustix::fs::statvfs;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::client::Client;
@@ -30,6 +33,15 @@ pub(super) struct Room {
     pub(super) inodes_free: Option<u64>,
 }
 
+/// What a container runtime says of itself.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Runtime {
+    pub(super) name: String,
+    pub(super) version: String,
+    /// Why it and the configuration do not go together.
+    pub(super) clash: Option<String>,
+}
+
 /// All that the checks look at.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
@@ -41,11 +53,13 @@ pub(super) struct Facts {
     pub(super) resolved: Option<Tried>,
     /// The cloud's ports by what they are for.
     pub(super) ports: Vec<(String, Tried)>,
-    pub(super) token: bool,
-    pub(super) certificate: bool,
+    /// Whether the cloud is the one that the token is of; nothing where there is no token.
+    pub(super) token: Option<Tried>,
+    /// From when until when the certificate holds, in seconds since 1970; nothing where there is none.
+    pub(super) certificate: Result<Option<(u64, u64)>, String>,
     /// What the running agent says of the cloud; nothing when none runs.
     pub(super) cloud: Option<Cloud>,
-    pub(super) runtime: Option<(String, Tried)>,
+    pub(super) runtime: Option<(String, Result<Runtime, String>)>,
     /// The controllers of the unified hierarchy; nothing where there is none.
     pub(super) controllers: Option<String>,
     /// Network configurations, and programs that make them so.
@@ -53,10 +67,12 @@ pub(super) struct Facts {
     pub(super) forwarding: bool,
     pub(super) overlay: bool,
     pub(super) rooms: Vec<Room>,
-    /// The database can be read; nothing when there is none yet.
+    /// The database is whole; nothing when there is none yet.
     pub(super) database: Option<Tried>,
     /// The broker; nothing when none is wanted.
     pub(super) broker: Option<(String, Tried)>,
+    /// Why mappers cannot come, as the running agent says.
+    pub(super) mappers: Option<String>,
     /// The node's own port, which an agent that runs has taken itself.
     pub(super) own_port: Tried,
     /// Processes of other agents, by name and number.
@@ -77,7 +93,7 @@ pub(super) fn gather(config: &Path, client: &Client) -> Facts {
     let edged = "/modules/edged/tailoredKubeletConfig";
     let runtime = word(&format!("{edged}/containerRuntimeEndpoint"));
     let database = word("/database/dataSource");
-    let exists = |pointer: &str| Path::new(word(pointer)).exists();
+    let has_token = !word("/modules/edgeHub/token").is_empty();
     Facts {
         configuration: configuration(config),
         now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
@@ -87,10 +103,13 @@ pub(super) fn gather(config: &Path, client: &Client) -> Facts {
         } else {
             Vec::new()
         },
-        token: !word("/modules/edgeHub/token").is_empty(),
-        certificate: exists("/modules/edgeHub/tlsCertFile"),
+        token: has_token.then(|| {
+            let words = ["config", "--check-cloud", "--config"].map(OsStr::new);
+            program::ask(words.into_iter().chain([config.as_os_str()])).map(drop)
+        }),
+        certificate: if known { survey("certificate", config) } else { Ok(None) },
         cloud: status.as_ref().map(|status| Cloud::of(&status.modules)),
-        runtime: known.then(|| (runtime.to_owned(), socket(runtime))),
+        runtime: known.then(|| (runtime.to_owned(), survey("runtime", config))),
         controllers: fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").ok(),
         networks: (files("/etc/cni/net.d"), files("/opt/cni/bin") + files("/usr/lib/cni")),
         forwarding: file_is("/proc/sys/net/ipv4/ip_forward", "1"),
@@ -100,8 +119,11 @@ pub(super) fn gather(config: &Path, client: &Client) -> Facts {
             .into_iter()
             .flatten()
             .collect(),
-        database: Path::new(database).exists().then(|| readable(config)),
+        database: Path::new(database)
+            .exists()
+            .then(|| survey::<Value>("database", config).map(drop)),
         broker: broker(tree),
+        mappers: status.as_ref().and_then(mappers),
         own_port: match status {
             Some(_) => Ok(()),
             None => free(tree.pointer(&format!("{edged}/readOnlyPort"))),
@@ -136,9 +158,11 @@ fn dial(address: &str) -> Tried {
     TcpStream::connect_timeout(&first, PATIENCE).map(drop).map_err(failed)
 }
 
-fn socket(endpoint: &str) -> Tried {
-    let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
-    UnixStream::connect(path).map(drop).map_err(|error| format!("{path}: {error}"))
+/// Has the agent's program look at something of the node.
+fn survey<T: DeserializeOwned>(what: &str, config: &Path) -> Result<T, String> {
+    let words = ["survey", what, "--config"].map(OsStr::new);
+    let text = program::ask(words.into_iter().chain([config.as_os_str()]))?;
+    serde_json::from_slice(&text).map_err(|error| program::foreign(&error))
 }
 
 fn files(folder: &str) -> usize {
@@ -161,17 +185,17 @@ fn room(path: &str) -> Option<Room> {
     })
 }
 
-fn readable(config: &Path) -> Tried {
-    let words = [OsStr::new("devices"), OsStr::new("--config"), config.as_os_str()];
-    program::ask(words).map(drop)
-}
-
 fn broker(tree: &Value) -> Option<(String, Tried)> {
     let bus = &tree["modules"]["eventBus"];
     let wanted = bus["enable"] == true && bus["mqttMode"].as_u64().is_some_and(|mode| mode >= 1);
     let url = bus["mqttServerExternal"].as_str().filter(|_| wanted)?;
     let address = url.split_once("://").map_or(url, |(_, address)| address);
     Some((url.to_owned(), dial(address.trim_end_matches('/'))))
+}
+
+fn mappers(status: &Status) -> Option<String> {
+    let twin = status.modules.iter().find(|module| module.name == Module::Devicetwin)?;
+    twin.report.as_ref()?["mapperSocket"].as_str().map(str::to_owned)
 }
 
 fn free(port: Option<&Value>) -> Tried {

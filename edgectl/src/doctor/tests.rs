@@ -1,7 +1,7 @@
 //! Each check fails on what it is for, and on nothing else.
 
 use super::checks::all;
-use super::facts::{Facts, Room};
+use super::facts::{Facts, Room, Runtime};
 use super::*;
 use crate::report::{Cloud, LinkState};
 
@@ -12,10 +12,10 @@ fn healthy() -> Facts {
         now: 1_800_000_000,
         resolved: Some(Ok(())),
         ports: vec![("nodes".into(), Ok(())), ("certificates".into(), Ok(()))],
-        token: false,
-        certificate: true,
+        token: None,
+        certificate: Ok(Some((1_799_000_000, 1_830_000_000))),
         cloud: Some(Cloud { state: LinkState::Connected, ..Cloud::default() }),
-        runtime: Some(("unix:///r".into(), Ok(()))),
+        runtime: Some(("unix:///r".into(), Ok(containerd(None)))),
         controllers: Some("cpuset cpu io memory pids\n".into()),
         networks: (1, 9),
         forwarding: true,
@@ -23,10 +23,15 @@ fn healthy() -> Facts {
         rooms: vec![Room { folder: "/var".into(), bytes_free: 50, inodes_free: None }],
         database: Some(Ok(())),
         broker: Some(("tcp://b:1883".into(), Ok(()))),
+        mappers: None,
         own_port: Ok(()),
         rivals: Vec::new(),
         memory: Some(512 * 1024),
     }
+}
+
+fn containerd(clash: Option<String>) -> Runtime {
+    Runtime { name: "containerd".into(), version: "1.6.20".into(), clash }
 }
 
 fn trouble() -> Result<(), String> {
@@ -47,19 +52,29 @@ fn on_a_healthy_machine_nothing_is_wrong() {
 
 #[test]
 fn each_check_fails_alone_and_says_what_to_do() {
-    let cases: [(&str, Level, Change); 24] = [
+    let cases: [(&str, Level, Change); 31] = [
         ("configuration", Level::Error, |it| it.configuration = ("error: a".into(), false)),
         ("configuration", Level::Warning, |it| it.configuration = ("warning: a".into(), true)),
         ("clock", Level::Error, |it| it.now = 86_400),
         ("dns", Level::Error, |it| it.resolved = Some(trouble())),
         ("cloud port", Level::Error, |it| it.ports[0].1 = trouble()),
         ("cloud port", Level::Error, |it| it.ports[1].1 = trouble()),
-        ("certificate", Level::Error, |it| it.certificate = false),
-        ("certificate", Level::Warning, |it| (it.certificate, it.token) = (false, true)),
+        ("certificate", Level::Error, |it| it.certificate = Ok(None)),
+        ("certificate", Level::Error, |it| it.certificate = Err("of another node".into())),
+        ("certificate", Level::Error, |it| it.now = 1_798_000_000),
+        ("certificate", Level::Error, |it| it.now = 1_830_000_001),
+        ("certificate", Level::Warning, |it| it.now = 1_829_000_000),
+        ("certificate", Level::Error, |it| {
+            (it.certificate, it.token) = (Ok(None), Some(trouble()));
+        }),
+        ("certificate", Level::Warning, |it| (it.certificate, it.token) = (Ok(None), Some(Ok(())))),
         ("agent", Level::Error, |it| it.cloud = None),
         ("agent", Level::Error, |it| it.cloud = Some(Cloud::default())),
         ("container runtime", Level::Error, |it| {
-            it.runtime = Some(("unix:///r".into(), trouble()));
+            it.runtime = Some(("unix:///r".into(), Err("no".into())));
+        }),
+        ("container runtime", Level::Error, |it| {
+            it.runtime = Some(("unix:///r".into(), Ok(containerd(Some("drivers".into())))));
         }),
         ("cgroups", Level::Warning, |it| it.controllers = None),
         ("cgroups", Level::Warning, |it| it.controllers = Some("cpuset cpu io pids".into())),
@@ -71,6 +86,7 @@ fn each_check_fails_alone_and_says_what_to_do() {
         ("disk", Level::Error, |it| it.rooms[0].inodes_free = Some(1)),
         ("database", Level::Error, |it| it.database = Some(trouble())),
         ("mqtt", Level::Error, |it| it.broker = Some(("tcp://b:1883".into(), trouble()))),
+        ("mappers", Level::Warning, |it| it.mappers = Some("no permission".into())),
         ("ports", Level::Error, |it| it.own_port = trouble()),
         ("other agents", Level::Error, |it| it.rivals = vec!["kubelet (process 7)".into()]),
         ("memory", Level::Warning, |it| it.memory = Some(1024)),

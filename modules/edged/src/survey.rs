@@ -2,10 +2,12 @@
 //! for who looks at a node before and after an agent is replaced.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use crate::cgroup::Driver;
 use crate::config::Sections;
 use crate::cri::{Runtime, Trouble, words as w};
 use crate::pod::names::SOURCE;
@@ -13,6 +15,35 @@ use crate::pod::{self, spec::Pod};
 
 /// Where pods come from that the cloud gave.
 const OF_CLOUD: &str = "api";
+
+/// How long a container runtime may take to say what it is.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Returns the container runtime's `name` and `version`, and under `clash` why it and this
+/// configuration do not go together, if so. `section` is what the configuration tells this module.
+///
+/// # Errors
+/// When the configuration is wrong, or the runtime does not answer within five seconds.
+pub fn runtime(section: Value) -> anyhow::Result<Value> {
+    let sections: Sections = serde_json::from_value(section)?;
+    let config = sections.check()?;
+    let own = config.groups.as_ref().map(|groups| groups.driver);
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio.block_on(async move {
+        let runtime = Runtime::new(config.socket);
+        let version = w::VersionRequest { version: "0.1.0".to_owned() };
+        let asked = async {
+            let told = runtime.version(version).await?;
+            Ok::<_, Trouble>((told, Driver::of(&runtime).await))
+        };
+        let answer = tokio::time::timeout(PATIENCE, asked).await;
+        let (told, driver) = answer.context("it did not answer within 5 s")??;
+        let clash = own.zip(driver).and_then(|(own, theirs)| own.clash(theirs));
+        Ok(json!({
+            "name": told.runtime_name, "version": told.runtime_version, "clash": clash,
+        }))
+    })
+}
 
 /// Returns the containers that run, one JSON object each: `id`, `pod`, `name`, `attempt`,
 /// `startedAt` in nanoseconds of Unix, and whether its pod is `static`. `section` is what the

@@ -75,6 +75,16 @@ pub(crate) async fn ensure(config: &Config, now: i64) -> Result<Identity, Troubl
     }
 }
 
+/// Returns from when until when the certificate of the files holds, in Unix seconds; nothing where the
+/// node has none yet.
+pub(crate) fn lifetime(config: &Config) -> Result<Option<(i64, i64)>, Trouble> {
+    match load(config) {
+        Ok(Identity { facts, .. }) => Ok(Some((facts.not_before, facts.not_after))),
+        Err(Trouble::Read(_, error)) if is_absent(&error) => Ok(None),
+        Err(trouble) => Err(trouble),
+    }
+}
+
 /// Looks whether the token pins the CA of the cloud, which has to answer for that.
 pub(crate) async fn check(config: &Config) -> Result<(), Trouble> {
     let token = token(config)?.ok_or_else(|| no_token(config))?;

@@ -46,11 +46,24 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// # Errors
 /// With a sentence that names the trouble and the way out.
 pub fn check_cloud(section: serde_json::Value) -> Result<(), String> {
-    let raw: Raw = serde_json::from_value(section).map_err(|error| error.to_string())?;
-    let config = Config::try_from(raw).map_err(|error| error.to_string())?;
+    let config = read(section)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot begin: {error}"))?;
     runtime.block_on(certs::check(&config)).map_err(|trouble| trouble.sentence())
+}
+
+/// Returns from when until when the node's certificate holds, in Unix seconds; nothing where it has
+/// none yet. `section` is what the configuration tells this module.
+///
+/// # Errors
+/// With a sentence, when the files are no certificate of this node's, or do not belong together.
+pub fn lifetime(section: serde_json::Value) -> Result<Option<(i64, i64)>, String> {
+    certs::lifetime(&read(section)?).map_err(|trouble| trouble.sentence())
+}
+
+fn read(section: serde_json::Value) -> Result<Config, String> {
+    let raw: Raw = serde_json::from_value(section).map_err(|error| error.to_string())?;
+    Config::try_from(raw).map_err(|error| error.to_string())
 }
 
 /// Runs the module until the supervisor asks it to drain.

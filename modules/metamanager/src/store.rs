@@ -111,6 +111,15 @@ pub fn read_tables(path: &Path) -> Result<Vec<(String, u64)>, Trouble> {
     Database::open_to_read(path)?.tables()
 }
 
+/// Reads every page of a database, which another process may be writing, and looks whether they hold
+/// together.
+///
+/// # Errors
+/// When the file cannot be read, or is damaged.
+pub fn check(path: &Path) -> Result<(), Trouble> {
+    Database::open_to_read(path)?.check()
+}
+
 /// Copies a database, which another process may be writing, to a file that stands alone and is on
 /// the disk then. The copy is checked page by page.
 ///

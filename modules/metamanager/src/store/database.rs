@@ -98,6 +98,11 @@ impl Database {
         Ok(Self { connection, spelling: Spelling::New, outbox: Outbox::default() })
     }
 
+    /// Looks whether it is whole.
+    pub(super) fn check(&self) -> Result<(), Trouble> {
+        check(&self.connection)
+    }
+
     /// Counts what there is.
     pub(super) fn size(&self) -> Result<Size, Trouble> {
         let rows: i64 = self
