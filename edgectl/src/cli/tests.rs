@@ -96,3 +96,60 @@ fn every_fault_can_be_typed() {
         assert_eq!(arguments.fault, fault);
     }
 }
+
+/// Returns what documents say is typed: lines of blocks, and quoted commands, of which some only name
+/// the command.
+fn typed(text: &str) -> Vec<(String, bool)> {
+    let lines = text.lines().filter(|line| line.starts_with("edgectl "));
+    let lines = lines.map(|line| (line, true));
+    let quoted = text.split('`').filter(|words| words.starts_with("edgectl "));
+    let quoted = quoted.filter(|words| !words.contains('\n')).map(|words| (words, false));
+    let whole = lines.chain(quoted).flat_map(|(words, whole)| {
+        let words = words.split(" # ").next().unwrap_or_default();
+        let words = words.split(" | ").next().unwrap_or_default();
+        words.split(" && ").map(move |words| (words.to_owned(), whole))
+    });
+    whole.collect()
+}
+
+/// Takes a word of a document for one that can be typed.
+fn word(word: &str) -> String {
+    let plain = word.replace(['[', ']', '"'], "").replace("...", "");
+    let first = plain.split('|').next().unwrap_or_default();
+    match first {
+        "MODULE" | "NAME" => "edged".to_owned(),
+        "LINES" => "5".to_owned(),
+        "COMMAND" => "status".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+#[test]
+fn what_the_documents_say_can_be_typed() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let names = ["operations", "troubleshooting", "observability", "configuration"];
+    let texts = names.map(|name| format!("docs/{name}.md"));
+    let mut count = 0;
+    for name in texts.iter().map(String::as_str).chain(["README.md"]) {
+        let text = std::fs::read_to_string(root.join(name)).unwrap();
+        for (line, whole) in typed(&text) {
+            count += 1;
+            let Err(error) = Cli::try_parse_from(line.split_whitespace().map(word)) else {
+                continue;
+            };
+            use clap::error::ErrorKind::{
+                DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, MissingRequiredArgument,
+                MissingSubcommand,
+            };
+            let named = matches!(
+                error.kind(),
+                DisplayHelp
+                    | DisplayHelpOnMissingArgumentOrSubcommand
+                    | MissingRequiredArgument
+                    | MissingSubcommand
+            );
+            assert!(named && !whole, "{name}: {line}\n{error}");
+        }
+    }
+    assert!(count > 60, "{count} commands were found");
+}

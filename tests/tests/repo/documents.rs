@@ -62,9 +62,10 @@ pub fn no_ticket(file: &File) -> Complaints {
 }
 
 /// The tables whose rows are claims that tests hold: where each stands, and its heading.
-const CLAIMS: [(&str, &str); 2] = [
+const CLAIMS: [(&str, &str); 3] = [
     ("docs/architecture.md", "Invariants"),
     ("docs/operations.md", "What the loss of a part means"),
+    ("docs/commands.md", "Commands"),
 ];
 
 /// Every row of these tables names tests at its end, as `file.rs::function`, that exist.
