@@ -65,11 +65,15 @@ fn goes(effective: &Value, config: &Path) -> Vec<PathBuf> {
     if let Some(database) = effective["database"]["dataSource"].as_str() {
         goes.extend(database_files(Path::new(database)));
     }
+    // that the node was short of something, for which it would refuse pods of the next cloud
+    if let Some(root) = effective["modules"]["edged"]["rootDirectory"].as_str() {
+        goes.push(Path::new(root).join("edged-pressure.json"));
+    }
     goes.push(config.to_owned());
     goes
 }
 
-/// Returns the database with its journals and snapshots, and eventbus's folder beside it.
+/// Returns the database with its journals and snapshots, and the folders that modules have beside it.
 fn database_files(database: &Path) -> Vec<PathBuf> {
     let (Some(folder), Some(name)) = (database.parent(), database.file_name()) else {
         return Vec::new();
@@ -81,9 +85,9 @@ fn database_files(database: &Path) -> Vec<PathBuf> {
         file.strip_prefix(&*name)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.']))
     });
-    // eventbus's folder goes when nothing of somebody else's is in it
-    let bus = ["mqtt/journal", "mqtt/journal.new", "mqtt"].map(|name| folder.join(name));
-    of_it.chain(bus).collect()
+    // eventbus's journal; metaserver's certificate, which is the old cloud's
+    let beside = ["mqtt/journal", "mqtt/journal.new", "mqtt", "metaserver"];
+    of_it.chain(beside.map(|name| folder.join(name))).collect()
 }
 
 fn remove(path: &Path) -> io::Result<()> {
