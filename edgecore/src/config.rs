@@ -12,6 +12,7 @@ mod reader;
 mod reference;
 mod spent_token;
 mod supervisor_yaml;
+pub(crate) mod trial;
 mod users;
 
 #[cfg(test)]

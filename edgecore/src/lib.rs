@@ -6,6 +6,7 @@ mod arguments;
 mod config;
 mod metrics;
 mod survey;
+pub mod trial;
 
 use std::ffi::OsString;
 use std::io::Write;

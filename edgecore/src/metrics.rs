@@ -10,6 +10,7 @@ mod families;
 mod http;
 mod page;
 mod told;
+pub(crate) mod trial;
 mod usage;
 
 #[cfg(test)]

@@ -20,12 +20,14 @@ use ipc_proto::{
     Resource, Route, Scope, Source,
 };
 use proptest::prelude::*;
-use proptest::sample::Index;
 use serde::Serialize;
 
+#[path = "../../fuzz/src/mutation.rs"]
+mod mutation;
 #[path = "../../fuzz/src/lib.rs"]
 pub mod targets;
 
+use mutation::{changed, seeds_of};
 use targets::{TARGETS, Target};
 
 /// A seed's name and bytes.
@@ -222,14 +224,8 @@ fn folder(target: &str) -> PathBuf {
     }
 }
 
-/// Reads a target's seeds, in the order of their names so that a failure can be run again.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let folder = folder(target);
-    let mut paths: Vec<_> =
-        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty(), "no seeds in {}", folder.display());
-    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+    seeds_of(&folder(target))
 }
 
 #[test]
@@ -256,77 +252,10 @@ fn every_seed_is_taken() {
     }
 }
 
-/// One change of some bytes. A place is taken modulo the length.
-#[derive(Clone, Debug)]
-enum Mutation {
-    /// One bit the other way.
-    Flip(Index, u8),
-    /// Another byte; the generator favours those at the edges of encodings.
-    Set(Index, u8),
-    /// The end is missing.
-    Cut(Index),
-    /// Bytes too many.
-    Insert(Index, Vec<u8>),
-    /// A part comes twice.
-    Repeat(Index, Index),
-    /// The end is another seed's.
-    Splice(Index, Index),
-}
-
-impl Mutation {
-    fn apply(&self, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
-        let place = |index: &Index, bytes: &[u8]| index.index(bytes.len().max(1));
-        match self {
-            Self::Flip(at, bit) => {
-                let at = place(at, bytes);
-                bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << (bit % 8));
-            }
-            Self::Set(at, value) => {
-                let at = place(at, bytes);
-                bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = *value);
-            }
-            Self::Cut(at) => bytes.truncate(place(at, bytes)),
-            Self::Insert(at, more) => {
-                let at = place(at, bytes).min(bytes.len());
-                bytes.splice(at..at, more.iter().copied());
-            }
-            Self::Repeat(one, other) => {
-                let (one, other) = (place(one, bytes), place(other, bytes));
-                let part = bytes[one.min(other)..one.max(other)].to_vec();
-                bytes.splice(one.min(other)..one.min(other), part);
-            }
-            Self::Splice(at, seed) => {
-                bytes.truncate(place(at, bytes));
-                let other = seed.get(seeds);
-                bytes.extend_from_slice(&other[bytes.len().min(other.len())..]);
-            }
-        }
-    }
-}
-
-fn mutation() -> impl Strategy<Value = Mutation> {
-    let at = any::<Index>;
-    let edges = prop::sample::select(&[0, 1, 2, 0x20, 0x22, 0x7f, 0x80, 0xfe, 0xff][..]);
-    prop_oneof![
-        (at(), any::<u8>()).prop_map(|(at, bit)| Mutation::Flip(at, bit)),
-        (at(), prop_oneof![edges, any::<u8>()]).prop_map(|(at, value)| Mutation::Set(at, value)),
-        at().prop_map(Mutation::Cut),
-        (at(), prop::collection::vec(any::<u8>(), 1..9))
-            .prop_map(|(at, bytes)| Mutation::Insert(at, bytes)),
-        (at(), at()).prop_map(|(one, other)| Mutation::Repeat(one, other)),
-        (at(), at()).prop_map(|(at, seed)| Mutation::Splice(at, seed)),
-    ]
-}
-
 /// Shoots at one decoder with changed seeds, and with bytes that never were one.
 fn shoot((name, run): Target) {
-    let seeds = seeds(name);
-    let changed = (any::<Index>(), prop::collection::vec(mutation(), 1..6));
-    proptest!(|((seed, mutations) in changed, noise in prop::collection::vec(any::<u8>(), 0..64))| {
-        let mut bytes = seed.get(&seeds).clone();
-        for mutation in &mutations {
-            mutation.apply(&mut bytes, &seeds);
-        }
+    let noise = prop::collection::vec(any::<u8>(), 0..64);
+    proptest!(|(bytes in changed(seeds(name)), noise in noise)| {
         run(&bytes);
         run(&noise);
     });

@@ -15,6 +15,7 @@ mod reply;
 mod route;
 mod stats;
 mod stream;
+pub(crate) mod trial;
 mod whole;
 
 use std::convert::Infallible;

@@ -7,6 +7,7 @@
 mod driver;
 mod place;
 mod registry;
+pub(crate) mod trial;
 pub(crate) mod words;
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@
 mod checkpoint;
 pub(crate) mod core;
 mod plugin;
+pub(crate) mod trial;
 pub(crate) mod words;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -34,6 +34,7 @@ mod statics;
 mod status;
 mod store;
 pub mod survey;
+pub mod trial;
 mod volumes;
 mod worker;
 

@@ -13,6 +13,7 @@ pub(crate) mod plan;
 pub(crate) mod seen;
 pub(crate) mod spec;
 pub(crate) mod sysctl;
+pub(crate) mod trial;
 pub(crate) mod volume;
 pub(crate) mod why;
 

@@ -4,6 +4,7 @@
 pub(crate) mod action;
 mod http;
 mod tally;
+pub(crate) mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -141,7 +141,7 @@ fn bytes(file: &Path) -> Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// Why it is no pod that can run here.
-fn parse(text: &[u8], file: &Path, node: &str) -> Result<Static, String> {
+pub(crate) fn parse(text: &[u8], file: &Path, node: &str) -> Result<Static, String> {
     let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: 50_000, max_depth: 64, max_aliases: 256 },

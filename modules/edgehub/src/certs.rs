@@ -22,7 +22,7 @@ use crate::tls;
 use crate::trouble::Trouble;
 
 pub(crate) use inspect::{Facts, rfc3339};
-use token::Token;
+pub(crate) use token::Token;
 
 /// The greatest token file that is read.
 const MAX_TOKEN: u64 = 16 * 1024;

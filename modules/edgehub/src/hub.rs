@@ -333,7 +333,7 @@ impl Hub {
 }
 
 /// Finds the id of a message that is otherwise unreadable.
-fn salvage_id(frame: &[u8]) -> Option<MessageId> {
+pub(crate) fn salvage_id(frame: &[u8]) -> Option<MessageId> {
     #[derive(Deserialize)]
     struct Salvage {
         header: SalvageHeader,

@@ -15,6 +15,7 @@ mod ready;
 mod recorded;
 mod redial;
 mod request;
+pub mod trial;
 mod trouble;
 mod tunnel;
 pub mod words;

@@ -9,6 +9,7 @@ mod config;
 mod core;
 pub mod row;
 pub mod store;
+pub mod trial;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};

@@ -55,7 +55,7 @@ impl Serialize for NoError {
 /// The parts of CloudCore's answer that count.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Answer {
+pub(crate) struct Answer {
     status: String,
     reason: Option<String>,
     error: Option<Wrapped>,
@@ -245,7 +245,7 @@ fn options(labels: &str, fields: &str) -> String {
 }
 
 impl Answer {
-    fn result(self) -> Result<Bytes, Refusal> {
+    pub(crate) fn result(self) -> Result<Bytes, Refusal> {
         if self.status == "Approved" {
             let body = self.resp_body.unwrap_or_default();
             let decoded = BASE64.decode(body.as_bytes());

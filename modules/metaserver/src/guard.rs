@@ -6,6 +6,7 @@
 mod key;
 mod rules;
 mod token;
+pub(crate) mod trial;
 
 use std::path::PathBuf;
 use std::sync::Arc;

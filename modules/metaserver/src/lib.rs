@@ -24,6 +24,7 @@ mod serve;
 mod status;
 mod store;
 mod table;
+pub mod trial;
 mod watch;
 mod write;
 

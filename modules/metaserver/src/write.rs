@@ -96,7 +96,7 @@ async fn read(request: Request<Incoming>) -> Result<Bytes, Refusal> {
 }
 
 /// Makes an application of a request.
-fn ask<'a>(
+pub(crate) fn ask<'a>(
     verb: Verb,
     target: &'a Target,
     query: &Query,

@@ -8,6 +8,7 @@ mod door;
 mod service;
 mod status;
 mod tls;
+pub mod trial;
 mod urls;
 mod words;
 

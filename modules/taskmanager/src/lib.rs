@@ -14,6 +14,7 @@ mod job;
 mod record;
 mod spec;
 mod tell;
+pub mod trial;
 
 use std::collections::VecDeque;
 use std::path::Path;

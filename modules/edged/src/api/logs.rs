@@ -17,7 +17,9 @@ use super::route::{Query, Target};
 use super::{Site, off_thread};
 use crate::cri::words as w;
 use read::{Log, Step};
-use shape::{Options, nanos};
+pub(crate) use shape::Options;
+pub(super) use shape::Shape;
+use shape::nanos;
 
 /// Parts that wait for a slow client.
 const WAITING: usize = 2;
@@ -112,7 +114,7 @@ fn choose(status: &Value, target: &Target, previous: bool) -> Result<String, Ref
 }
 
 /// Reads what is wanted.
-fn options(query: &Query) -> Result<Options, Refusal> {
+pub(super) fn options(query: &Query) -> Result<Options, Refusal> {
     let undecoded = || {
         let text = r#"{"message": "Unable to decode query."}"#;
         Refusal::new(StatusCode::BAD_REQUEST, text)

@@ -125,6 +125,12 @@ fn used(found: Found, stats: &BTreeMap<String, w::ContainerStats>) -> Used {
     let Some(stats) = stats.get(&found.id) else {
         return Used { found, cpu: None, memory: None, layer: None };
     };
+    let (cpu, memory) = figures(stats);
+    Used { found, cpu, memory, layer: stats.writable_layer }
+}
+
+/// Returns what the runtime says a container uses.
+pub(super) fn figures(stats: &w::ContainerStats) -> (Option<Cpu>, Option<Memory>) {
     let cpu = stats.cpu.and_then(|cpu| {
         let total = value(cpu.usage_core_nano_seconds)?;
         Some(Cpu { at: cpu.timestamp, total, rate: value(cpu.usage_nano_cores) })
@@ -138,7 +144,7 @@ fn used(found: Found, stats: &BTreeMap<String, w::ContainerStats>) -> Used {
             rss: value(memory.rss_bytes),
         })
     });
-    Used { found, cpu, memory, layer: stats.writable_layer }
+    (cpu, memory)
 }
 
 impl Look {
@@ -287,14 +293,14 @@ pub(crate) fn sum(all: &[&Used]) -> (Cpu, Memory) {
     (cpu, memory)
 }
 
-fn show_cpu(cpu: Cpu) -> Value {
+pub(super) fn show_cpu(cpu: Cpu) -> Value {
     without_nulls(json!({
         "time": rfc3339(cpu.at / 1_000_000), "usageNanoCores": cpu.rate,
         "usageCoreNanoSeconds": cpu.total,
     }))
 }
 
-fn show_memory(memory: Memory) -> Value {
+pub(super) fn show_memory(memory: Memory) -> Value {
     without_nulls(json!({
         "time": rfc3339(memory.at / 1_000_000), "availableBytes": memory.available,
         "usageBytes": memory.usage, "workingSetBytes": memory.working_set, "rssBytes": memory.rss,

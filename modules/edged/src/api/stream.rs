@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which streams a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Streams {
+pub(super) struct Streams {
     stdin: bool,
     stdout: bool,
     stderr: bool,
@@ -41,7 +41,7 @@ struct Streams {
 }
 
 impl Streams {
-    fn read(query: &Query) -> Result<Self, Refusal> {
+    pub(super) fn read(query: &Query) -> Result<Self, Refusal> {
         let has = |key: &str| query.first(key) == Some("1");
         let (stdin, stdout, tty) = (has("input"), has("output"), has("tty"));
         // A terminal has one output.
@@ -139,7 +139,7 @@ pub(crate) async fn port_forward(
 }
 
 /// Reads the ports that a WebSocket asks for; others ask later, in the stream.
-fn ports(query: &Query) -> Result<Vec<i32>, Refusal> {
+pub(super) fn ports(query: &Query) -> Result<Vec<i32>, Refusal> {
     let bad = |text: String| Refusal::new(StatusCode::BAD_REQUEST, text);
     let all = query.all("port");
     if all.is_empty() {

@@ -90,7 +90,7 @@ pub(super) async fn probe(
 }
 
 /// Returns where a redirection leads, unless it leads to another host.
-fn follow(from: &Target, location: &str) -> Result<Option<Target>, String> {
+pub(super) fn follow(from: &Target, location: &str) -> Result<Option<Target>, String> {
     let broken = || format!("Get \"{from}\": failed to parse Location header '{location}'");
     let full = if location.contains("://") {
         location.to_owned()

@@ -1,0 +1,6 @@
+//! Runs `edged::trial::plugin_answers` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    edged::trial::plugin_answers(data);
+});
