@@ -68,14 +68,28 @@ fn fits(place: &str, repository: &str) -> bool {
         && globs.iter().zip(&parts).all(|(glob, part)| matches(glob.as_bytes(), part.as_bytes()))
 }
 
+/// Tells whether a text is of a pattern. Only the last `*` is tried again, so that no pattern costs
+/// more than its length times the text's.
 fn matches(glob: &[u8], text: &[u8]) -> bool {
-    match (glob.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => (0..=text.len()).any(|at| matches(rest, &text[at..])),
-        (Some((b'?', rest)), Some((_, more))) => matches(rest, more),
-        (Some((one, rest)), Some((other, more))) => one == other && matches(rest, more),
-        (None, Some(_)) | (Some(_), None) => false,
+    let (mut place, mut seen, mut again) = (0, 0, None);
+    while let Some(byte) = text.get(seen) {
+        match (glob.get(place), again) {
+            (Some(b'*'), _) => {
+                place += 1;
+                again = Some((place, seen));
+            }
+            (Some(wanted), _) if *wanted == b'?' || wanted == byte => {
+                place += 1;
+                seen += 1;
+            }
+            (_, Some((behind, from))) => {
+                again = Some((behind, from + 1));
+                (place, seen) = (behind, from + 1);
+            }
+            (_, None) => return false,
+        }
     }
+    glob[place..].iter().all(|byte| *byte == b'*')
 }
 
 /// Returns the credentials of a secret that fit an image, those for the longest place first.

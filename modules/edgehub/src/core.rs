@@ -100,6 +100,8 @@ pub(crate) struct Tally {
 /// The decisions of the cloud link.
 #[derive(Debug)]
 pub(crate) struct Core {
+    /// This node's name; without one it is not looked at who is changed.
+    node: Option<Box<str>>,
     heartbeat: Duration,
     /// Draws the identity of a new message.
     draw: fn() -> MessageId,
@@ -120,6 +122,7 @@ impl Core {
         draw: fn() -> MessageId,
     ) -> Self {
         Self {
+            node: None,
             heartbeat,
             draw,
             link: None,
@@ -129,6 +132,13 @@ impl Core {
             tally: Tally::default(),
             effects: VecDeque::new(),
         }
+    }
+
+    /// Lets it change this node in the cloud and no other: CloudCore believes every node by default.
+    #[must_use]
+    pub(crate) fn of_node(mut self, node: &str) -> Self {
+        self.node = Some(node.into());
+        self
     }
 
     /// Returns the next thing to do.
@@ -276,6 +286,12 @@ impl Core {
     pub(crate) fn sent_up(&mut self, now: Now, from: Module, token: Token, message: Message) {
         if let Some(why) = kinds::forbidden(&message) {
             let why = format!("'{}' cannot go to the cloud: {why}", message.route.resource);
+            return self.effects.push_back(Effect::Refuse(token, why));
+        }
+        if let (Some(own), Some(other)) = (&self.node, kinds::changed_node(&message))
+            && **own != *other
+        {
+            let why = format!("node {other} is not this node's to change, expected {own}");
             return self.effects.push_back(Effect::Refuse(token, why));
         }
         self.up.push(now.at, from, token, message);

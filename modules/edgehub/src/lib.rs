@@ -18,6 +18,7 @@ mod report;
 mod tcp;
 mod tls;
 mod transport;
+pub mod trial;
 mod trouble;
 mod ws;
 
@@ -79,7 +80,8 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
         config.heartbeat,
         Bucket::new(qps, burst),
         module_runtime::message_id,
-    );
+    )
+    .of_node(&config.node);
     let mut hub = Hub::new(core, context.peers(), config.read_deadline);
     let (links_sender, mut links) = mpsc::channel(1);
     let (standing_sender, mut standing) = watch::channel(Standing::default());

@@ -76,3 +76,12 @@ fn the_longest_place_comes_first_and_broken_secrets_have_none() {
         assert_eq!(credentials(&secret, "r.example/x"), []);
     }
 }
+
+#[test]
+fn a_place_of_many_stars_is_compared_at_once() {
+    let (place, host) = ("*a".repeat(64) + "b", "a".repeat(255));
+    assert!(!fits(&place, &format!("{host}/x")));
+    assert!(fits(&"*a".repeat(64), &format!("{host}/x")));
+    assert!(fits("**", "x/y"));
+    assert!(!fits("?*x", "x/y"));
+}

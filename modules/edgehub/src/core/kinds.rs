@@ -1,6 +1,6 @@
 //! What the cloud does with the messages that the node's modules send.
 
-use ipc_proto::{Kind, Message, Operation, Resource, Source};
+use ipc_proto::{Kind, Message, Operation, Resource, Scope, Source};
 
 /// Tells whether the cloud answers a message (WIRE.md §§6.2, 7.4). For one that it does not answer
 /// only a barrier shows that it arrived.
@@ -76,6 +76,20 @@ pub(crate) fn about_one_object(one: &Message, other: &Message) -> bool {
         ) => one_scope == other_scope && one_name == other_name,
         (one, other) => one == other,
     }
+}
+
+/// The namespace of nodes' leases.
+const LEASES: &str = "kube-node-lease";
+
+/// Returns the node that a message would change in the cloud, where it would change one.
+pub(crate) fn changed_node(message: &Message) -> Option<&str> {
+    let Resource::Object { scope, kind, name: Some(name) } = &message.route.resource else {
+        return None;
+    };
+    let in_leases = matches!(scope, Scope::Namespace(namespace) if **namespace == *LEASES);
+    let is_of_node = *kind == Kind::Lease && in_leases
+        || matches!(kind, Kind::Node | Kind::NodeStatus | Kind::NodePatch);
+    (is_of_node && is_write(&message.route.operation)).then_some(name)
 }
 
 /// Returns why a message must not go to the cloud, where it must not.

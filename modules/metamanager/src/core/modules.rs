@@ -52,11 +52,14 @@ impl Core {
                 self.queue(&message, receipt, vec![kept], out);
             }
             (Wish::Patch, Some(_), Some(name)) => match message.content.decode::<String>() {
-                Ok(patch) => {
+                // Rows are joined to arrays: one that is no JSON would spoil those of others.
+                Ok(patch) if serde_json::from_str::<IgnoredAny>(&patch).is_ok() => {
                     let kept = Change::Put(name.row(patch.into()));
                     self.queue(&message, receipt, vec![kept], out);
                 }
-                Err(_) => out.push(Effect::Refuse(receipt, "the patch is no text".to_owned())),
+                Ok(_) | Err(_) => {
+                    out.push(Effect::Refuse(receipt, "the patch is no text of JSON".to_owned()));
+                }
             },
             (
                 Wish::Insert

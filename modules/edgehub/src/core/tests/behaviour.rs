@@ -357,3 +357,29 @@ fn a_backlog_comes_up_gently_and_the_lease_before_it() {
         assert!(written >= 20, "{written} in second {second}: it goes on");
     }
 }
+
+#[test]
+fn no_node_but_this_one_is_changed() {
+    let mut bench = Bench::served();
+    bench.core = Core::new(bench.now, HEARTBEAT, Bucket::new(30, 60), draw).of_node("edge1");
+    for (operation, resource) in [
+        ("update", "default/nodestatus/edge2"),
+        ("patch", "default/nodepatch/edge2"),
+        ("insert", "default/node/edge2"),
+        ("update", "kube-node-lease/lease/edge2"),
+    ] {
+        bench.module_sends(1, "meta", operation, resource);
+        let effects = bench.effects();
+        let [Effect::Refuse(1, why)] = &effects[..] else { panic!("{resource}: {effects:?}") };
+        assert_eq!(why, "node edge2 is not this node's to change, expected edge1");
+    }
+    for (operation, resource) in [
+        ("query", "default/node/edge2"),
+        ("update", "kube-node-lease/lease/edge1"),
+        ("patch", "default/nodepatch/edge1"),
+        ("update", "default/lease/of-an-application"),
+    ] {
+        bench.module_sends(2, "meta", operation, resource);
+        assert_eq!(bench.effects(), [], "{resource}");
+    }
+}

@@ -322,6 +322,7 @@ fn nonsense_is_answered_as_such() {
     for (operation, resource, json) in [
         ("delete", "ns/secret/s", "{}"),
         ("patch", "ns/podpatch/web", "{}"),
+        ("patch", "ns/podpatch/web", "\"no JSON\""),
         ("patch", "ns/podpatch", "\"x\""),
         ("update", "ns/pod", "{}"),
         ("insert", "ns/pod/web", "{"),
