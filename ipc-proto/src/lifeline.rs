@@ -225,11 +225,13 @@ pub enum Fault {
     CloseLifeline,
     /// Standard output and error are closed.
     CloseStdout,
+    /// What the confinement forbids is tried, and the module's log says what came of it.
+    BreakOut,
 }
 
 impl Fault {
     /// All faults, in the order of the operator's help.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Kill,
         Self::Stop,
         Self::Segv,
@@ -240,6 +242,7 @@ impl Fault {
         Self::DiskFull,
         Self::CloseLifeline,
         Self::CloseStdout,
+        Self::BreakOut,
     ];
 
     /// Returns the operator's word for it.
@@ -256,6 +259,7 @@ impl Fault {
             Self::DiskFull => "disk-full",
             Self::CloseLifeline => "close-lifeline",
             Self::CloseStdout => "close-stdout",
+            Self::BreakOut => "break-out",
         }
     }
 }

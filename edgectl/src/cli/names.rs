@@ -57,6 +57,7 @@ impl FaultName {
             Fault::DiskFull => "Let none of its files grow any more",
             Fault::CloseLifeline => "Close its end of the socket to the supervisor",
             Fault::CloseStdout => "Close its standard output and error",
+            Fault::BreakOut => "Try what its confinement forbids; its log says what came of it",
         }
     }
 }

@@ -243,7 +243,7 @@ impl Context {
 
     fn suffer(&mut self, fault: ipc_proto::lifeline::Fault) {
         info!(fault = fault.name(), "putting a fault into this process, as asked");
-        match fault::inject(fault) {
+        match fault::inject(fault, std::path::Path::new(&*self.start.runtime_dir)) {
             None => {}
             Some(Lasting::SlowIpc) => self.slow_until = Some(clock::now() + SLOW_FOR),
             Some(Lasting::NoLifeline) => self.lifeline = None,

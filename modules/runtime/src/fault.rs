@@ -10,6 +10,8 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit}
 use tokio::signal::unix::SignalKind;
 use tracing::{error, info};
 
+use crate::break_out;
+
 /// Memory taken at most, where nothing else sets a bound: enough to show, not enough to take the
 /// node down.
 const ENOUGH: usize = 1 << 30;
@@ -50,7 +52,7 @@ impl Halts {
 
 /// Does it.
 #[expect(clippy::panic, reason = "a panic is the fault that was asked for")]
-pub(crate) fn inject(fault: Fault) -> Option<Lasting> {
+pub(crate) fn inject(fault: Fault, runtime_dir: &Path) -> Option<Lasting> {
     match fault {
         Fault::SlowIpc => return Some(Lasting::SlowIpc),
         Fault::CloseLifeline => return Some(Lasting::NoLifeline),
@@ -68,6 +70,7 @@ pub(crate) fn inject(fault: Fault) -> Option<Lasting> {
         Fault::Oom => take_memory(),
         Fault::DiskFull => told(fill_disk()),
         Fault::CloseStdout => told(close_output()),
+        Fault::BreakOut => break_out::attempt(runtime_dir),
     }
     None
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use ipc_proto::lifeline::Start;
 use landlock::{
-    ABI, Access, AccessFs, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    ABI, Access, AccessFs, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
     path_beneath_rules,
 };
 
@@ -31,6 +31,8 @@ pub(crate) fn restrict(start: &Start) -> anyhow::Result<u8> {
     let writable = start.confine.writable.iter().map(|folder| PathBuf::from(&**folder));
     let status = Ruleset::default()
         .handle_access(all)?
+        // modules have one user: without this one that was taken over could end the others
+        .scope(Scope::AbstractUnixSocket | Scope::Signal)?
         .create()?
         .add_rules(path_beneath_rules(readable, read))?
         .add_rules(path_beneath_rules(DEVICES, AccessFs::from_file(HANDLED)))?

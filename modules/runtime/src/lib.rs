@@ -4,6 +4,7 @@
 //! to bottom: it asks [`Context::next`] for events, settles the messages among them, and returns
 //! when it is asked to drain. [`main`] does the rest. Nothing here knows what any module does.
 
+mod break_out;
 mod clock;
 pub mod config;
 mod confine;

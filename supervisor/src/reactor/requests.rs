@@ -86,7 +86,8 @@ impl Reactor {
             | Fault::Oom
             | Fault::DiskFull
             | Fault::CloseLifeline
-            | Fault::CloseStdout => match self.send(module, &ToModule::Fault(fault)) {
+            | Fault::CloseStdout
+            | Fault::BreakOut => match self.send(module, &ToModule::Fault(fault)) {
                 Some(Ok(())) => {}
                 Some(Err(lost)) => {
                     self.lost(module, &lost);
