@@ -76,8 +76,11 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
     fs::write(config(folder), text).context("cannot write the configuration")
 }
 
-/// Makes an image of busybox, with both names, and returns its file.
-pub(crate) fn image(folder: &Path) -> Result<PathBuf> {
+/// Makes an image of busybox, with both names, in a folder; returns its file.
+///
+/// # Errors
+/// When a file cannot be written, or a program fails.
+pub fn image(folder: &Path) -> Result<PathBuf> {
     let (root, parts) = (folder.join("rootfs"), folder.join("image"));
     fs::create_dir_all(root.join("bin"))?;
     fs::create_dir_all(&parts)?;

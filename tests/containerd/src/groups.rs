@@ -47,8 +47,11 @@ fn folders(place: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
-/// Removes the group with all in it; nothing runs there any more.
-pub(crate) fn remove(folder: &Path) -> Result<()> {
+/// Removes the group of a folder with all in it; nothing runs there any more.
+///
+/// # Errors
+/// When something does, or the kernel refuses.
+pub fn remove(folder: &Path) -> Result<()> {
     places(folder).iter().try_for_each(|place| remove_below(place))
 }
 

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-pub use groups::group;
+pub use files::image;
+pub use groups::{group, remove as remove_groups};
 pub use host::{Lack, lacks};
 pub use leftovers::Leftovers;
 
@@ -60,7 +61,7 @@ impl Containerd {
     /// When it does not start; its log's end stands in the text.
     pub fn begin(&mut self) -> Result<()> {
         self.start_again()?;
-        self.import(&files::image(self.path())?)
+        self.import(&image(self.path())?)
     }
 
     /// Makes its folder and its configuration; nothing runs yet, and it has no images.

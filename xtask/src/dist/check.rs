@@ -23,9 +23,9 @@ pub(crate) fn check(workspace: &Workspace, programs: &Path) -> Result<String> {
     same(&first.rpm, &again.rpm)?;
     lint(workspace, &first)?;
     let next = make(workspace, &plan("next", 2))?;
-    trial::run(workspace, programs, &first.deb, &next.deb)?;
+    let tried = trial::run(workspace, programs, &first, &next)?;
     let size = |path: &Path| Ok::<_, anyhow::Error>(fs::metadata(path)?.len().div_ceil(1024));
-    Ok(format!("deb {} KiB, rpm {} KiB", size(&first.deb)?, size(&first.rpm)?))
+    Ok(format!("deb {} KiB, rpm {} KiB; {tried}", size(&first.deb)?, size(&first.rpm)?))
 }
 
 fn same(one: &Path, other: &Path) -> Result<()> {
