@@ -173,7 +173,7 @@ fn identity(facts: &Facts) -> Finding {
             "set the clock",
         ),
         now if now > to => error("certificate", format!("it expired at {until}"), renew),
-        now if (to - now) * 10 < to - from => warning(
+        now if (to - now).saturating_mul(10) < to - from => warning(
             "certificate",
             format!("it holds until {until}, and was not renewed when it should have been"),
             "see 'edgectl logs edgehub', and that rotateCertificates is not false",
