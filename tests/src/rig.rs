@@ -14,6 +14,7 @@ pub mod filled;
 pub mod hostile;
 pub mod mapper;
 pub mod mesh;
+pub mod middle;
 pub mod mosquitto;
 pub mod mqtt;
 pub mod network;

@@ -242,6 +242,12 @@ pub fn pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
+/// Returns the hash of an authority's certificate, by which tokens pin it.
+#[must_use]
+pub fn pin(der: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, der).as_ref())
+}
+
 /// Returns the first organization and the common name of a certificate's subject.
 ///
 /// # Errors

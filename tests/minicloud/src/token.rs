@@ -1,9 +1,10 @@
 //! Tokens: the bootstrap token that `keadm` would print, and tokens of service accounts.
 
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use ring::{digest, hmac};
+use data_encoding::BASE64URL_NOPAD;
+use ring::hmac;
 use serde_json::{Value, json};
 
+use crate::pki::pin;
 use crate::shared::Shared;
 use crate::time::Time;
 
@@ -49,7 +50,7 @@ pub(crate) fn verify(key: &[u8], now: Time, token: &str) -> Result<(), TokenErro
 /// it.
 #[must_use]
 pub(crate) fn bootstrap(ca_der: &[u8], ca_key: &[u8], expires: Time) -> String {
-    let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, ca_der).as_ref());
+    let hash = pin(ca_der);
     format!("{hash}.{}", sign(ca_key, &json!({"exp": expires.millis() / 1000})))
 }
 

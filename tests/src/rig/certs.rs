@@ -2,12 +2,12 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use minicloud::pki::{Authority, Validity};
-use rcgen::ExtendedKeyUsagePurpose;
+use minicloud::pki::{Authority, Validity, pem};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use tempfile::TempDir;
 
 /// What a certificate is for.
@@ -19,6 +19,8 @@ pub enum Purpose {
     Elsewhere,
     /// A client.
     Client,
+    /// A client that goes by a server's name.
+    Impostor,
 }
 
 /// A folder of certificates that every user can read, outside of all that modules may read anyway.
@@ -73,6 +75,14 @@ impl Certs {
         self.issue_by(&stranger, name, purpose, Validity::from_now(Duration::from_secs(3600)))
     }
 
+    /// Writes `server.crt` and `server.key` of a node, as edgehub does.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn issue_node(&self, node: &str) -> Result<()> {
+        identity(self.folder.path(), node, &self.authority)
+    }
+
     fn issue_by(
         &self,
         authority: &Authority,
@@ -83,6 +93,7 @@ impl Certs {
         let (names, usage) = match purpose {
             Purpose::Server => (vec!["127.0.0.1".into()], ExtendedKeyUsagePurpose::ServerAuth),
             Purpose::Elsewhere => (vec!["elsewhere".into()], ExtendedKeyUsagePurpose::ServerAuth),
+            Purpose::Impostor => (vec!["127.0.0.1".into()], ExtendedKeyUsagePurpose::ClientAuth),
             Purpose::Client => (vec!["edge1".into()], ExtendedKeyUsagePurpose::ClientAuth),
         };
         let (certificate, key) = authority.issue(&names, usage, validity)?;
@@ -90,4 +101,22 @@ impl Certs {
         fs::write(self.path(&format!("{name}.key")), key)?;
         Ok(())
     }
+}
+
+/// Writes a node's `server.crt` and `server.key`, as edgehub does.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn identity(folder: &Path, node: &str, authority: &Authority) -> Result<()> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+    params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
+    let request = params.serialize_request(&key)?;
+    let usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let validity = Validity::from_now(Duration::from_secs(3600));
+    let certificate = authority.sign(request.der(), usages, validity)?;
+    fs::write(folder.join("server.key"), key.serialize_pem())?;
+    fs::write(folder.join("server.crt"), pem(&certificate))?;
+    Ok(())
 }

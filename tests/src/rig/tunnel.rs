@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ipc_proto::Module;
-use minicloud::pki::{Authority, Validity, pem};
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
+use minicloud::pki::Authority;
 use serde_json::{Value, json};
 
+use super::certs::identity;
 use super::network::Network;
 use super::operator::Said;
 use super::privilege::{had_or_skip, is_root};
@@ -237,21 +237,6 @@ fn join(node: &Network, pod: &Network, address: &str) -> Result<()> {
     node.does("ip addr add 10.88.0.1/24 dev pod0")?;
     pod.does(&format!("ip addr add {address}/24 dev eth0"))?;
     pod.does("ip route add default via 10.88.0.1").map(drop)
-}
-
-/// Writes a node's certificate and key, as edgehub does.
-fn identity(folder: &Path, node: &str, authority: &Authority) -> Result<()> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
-    params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
-    let request = params.serialize_request(&key)?;
-    let usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let validity = Validity::from_now(Duration::from_secs(3600));
-    let certificate = authority.sign(request.der(), usages, validity)?;
-    fs::write(folder.join("server.key"), key.serialize_pem())?;
-    fs::write(folder.join("server.crt"), pem(&certificate))?;
-    Ok(())
 }
 
 /// A service and where it is served, and one without an address, of which each node has a pod.
