@@ -150,14 +150,16 @@ fn deny(workspace: &Workspace) -> Result<Note> {
         workspace.screen.line(&workspace.screen.bad(note));
         return Ok(Some(note.to_owned()));
     }
-    run("check --disable-fetch advisories")?;
+    run("--offline check advisories")?;
     Ok(None)
 }
 
 /// Runs the bodies of the fuzz targets on this toolchain; `fuzz/README.md` tells how to run them
 /// under libFuzzer.
 fn fuzz(workspace: &Workspace) -> Result<Note> {
-    for package in ["ipc-proto", "eventbus", "edgestream", "devicetwin"] {
+    for package in
+        ["ipc-proto", "eventbus", "edgestream", "edgemesh", "devicetwin", "edgecore-tests"]
+    {
         let mut command = workspace.cargo(&format!("test --package {package} --test decoders"));
         workspace.run(command.env("PROPTEST_CASES", FUZZ_ROUNDS.to_string()))?;
     }
