@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
+use super::amounts::Room;
 use super::plan::{Health, Ledger, Sick, plan};
 use super::seen::{Contained, Sandbox, Seen, State};
 use super::spec::Pod;
 use super::{make, names, unsupported};
-use crate::admission::{self, Room};
+use crate::admission;
 use crate::env::{self, Facts, Found, services};
 use crate::status::{self, Situation};
 use crate::volumes::payload;
