@@ -11,7 +11,7 @@ use super::Discovery;
 pub fn objects(data: &[u8]) {
     let mut sets = data.split(|byte| *byte == 0);
     let sets = [(); 4].map(|()| sets.next().unwrap_or(b"[]"));
-    let table: &Table = &Discovery::of_sets(sets);
+    let table: &Table = &Discovery::of_sets(sets, None);
     for (name, backed) in table {
         assert!(!name.name.is_empty() && !name.namespace.is_empty(), "{name:?}");
         assert!(backed.service.ports.iter().all(|port| port.port != 0), "{backed:?}");
