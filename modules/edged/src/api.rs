@@ -36,6 +36,7 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::cri::Runtime;
+use crate::csi::Csi;
 use crate::pods::Shown;
 use crate::probes::Tally;
 use crate::runtime::Running;
@@ -78,6 +79,7 @@ pub(crate) struct Sources {
     pub(crate) running: watch::Receiver<Running>,
     pub(crate) tally: Tally,
     pub(crate) store: Store,
+    pub(crate) csi: Csi,
 }
 
 /// How the API is, for `edgectl status`.
@@ -247,7 +249,7 @@ async fn handle(site: &Arc<Site>, route: Route, request: Request<Incoming>) -> R
             stream::port_forward(site, &target, &query, request).await
         }
         Route::Run(target, query) => stream::run(site, &target, &query).await,
-        Route::Summary { small } => Ok(reply::json(&stats::look(site).await?.summary(small))),
+        Route::Summary { small } => Ok(reply::json(&stats::summary(site, small).await?)),
         Route::Metrics => metrics::own(site).await,
         Route::Resource => Ok(metrics::resource(&stats::look(site).await)),
         Route::Cadvisor => Ok(metrics::cadvisor(&stats::look(site).await?)),

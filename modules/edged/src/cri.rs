@@ -92,6 +92,11 @@ impl Trouble {
         self.code == Code::ResourceExhausted
     }
 
+    /// Tells whether what was asked cannot be done as things are.
+    pub(crate) fn is_out_of_place(&self) -> bool {
+        self.code == Code::FailedPrecondition
+    }
+
     /// Tells whether the runtime does not know such a call.
     pub fn is_unimplemented(&self) -> bool {
         self.code == Code::Unimplemented
@@ -201,13 +206,16 @@ impl Runtime {
 }
 
 /// Makes the way to whoever serves a socket; it connects with the first call.
-pub(crate) fn channel(socket: PathBuf) -> Channel {
+pub fn channel(socket: PathBuf) -> Channel {
     let endpoint = Endpoint::from_static("http://runtime").buffer_size(BUFFER);
     endpoint.connect_with_connector_lazy(Dial(Arc::new(socket)))
 }
 
 /// Makes a call, by its name and its path.
-pub(crate) async fn ask<Q, A>(
+///
+/// # Errors
+/// What the server says, or that it says nothing in time.
+pub async fn ask<Q, A>(
     channel: &Channel,
     (call, path): (&'static str, &'static str),
     request: Q,

@@ -5,31 +5,37 @@
 //! asked. A volume is taken off the node when no other pod has such a note.
 
 mod driver;
+mod grow;
 mod place;
 mod registry;
+pub(crate) mod shown;
+mod tell;
 pub(crate) mod trial;
-pub(crate) mod words;
+pub mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ipc_proto::{Content, Kind, Operation, Resource, Scope};
+use ipc_proto::{Content, Kind};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use crate::notes::Notes;
 use crate::pod::names::is_plain;
 use crate::pod::spec::Pod;
 use crate::store::{Store, object};
 use crate::volumes::{Folder, claim, pod_folder, tree};
 use driver::Driver;
-use place::Note;
 #[cfg(test)]
 pub(crate) use place::sum;
+use place::{Note, Spot};
+use shown::Kept;
 use words as w;
 
 /// How long a plug-in may take to say what it is.
@@ -37,9 +43,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-
-/// What the node is called by its drivers, for those who attach volumes to it.
-const NODE_IDS: &str = "csi.volume.kubernetes.io/nodeid";
 
 /// The drivers that are there, by name.
 type Drivers = BTreeMap<String, Driver>;
@@ -55,6 +58,7 @@ pub(crate) struct Source {
     volume_attributes: BTreeMap<String, String>,
     node_stage_secret_ref: Option<SecretRef>,
     node_publish_secret_ref: Option<SecretRef>,
+    node_expand_secret_ref: Option<SecretRef>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -75,6 +79,10 @@ pub(crate) struct Order {
     pub(crate) access_mode: String,
     pub(crate) options: Vec<String>,
     pub(crate) read_only: bool,
+    /// Whether it is a device, not a file system.
+    pub(crate) is_device: bool,
+    /// How large it has become, in bytes, where its claim does not show that yet.
+    pub(crate) size: Option<i64>,
 }
 
 /// The handle on the drivers; cheap to copy.
@@ -83,20 +91,54 @@ pub(crate) struct Csi {
     root: PathBuf,
     node: String,
     drivers: watch::Receiver<Drivers>,
+    notes: Notes,
+    /// Volumes that are attached to the node and in use, as the cloud calls them.
+    in_use: Arc<watch::Sender<BTreeSet<String>>>,
+    /// Claimed volumes by the uids of their pods.
+    kept: Arc<watch::Sender<BTreeMap<String, Vec<Kept>>>>,
 }
 
 impl Csi {
     /// Begins to know the drivers that register below a folder, and to tell the cloud of them. To be
     /// called inside a runtime.
-    pub(crate) fn begin(root: &Path, node: &str, store: Store) -> Self {
+    pub(crate) fn begin(root: &Path, node: &str, store: Store, notes: Notes) -> Self {
         let folder = root.join("plugins_registry");
         if let Err(error) = fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder) {
             warn!("no storage driver can register in {}: {error}", folder.display());
         }
         let (sender, drivers) = watch::channel(Drivers::new());
         tokio::spawn(registry::watch(folder, sender));
-        tokio::spawn(tell(store, node.to_owned(), drivers.clone()));
-        Self { root: root.to_owned(), node: node.to_owned(), drivers }
+        tokio::spawn(tell::tell(store, node.to_owned(), drivers.clone()));
+        let (in_use, kept) = (watch::Sender::default(), watch::Sender::default());
+        let csi = Self {
+            root: root.to_owned(),
+            node: node.to_owned(),
+            drivers,
+            notes,
+            in_use: Arc::new(in_use),
+            kept: Arc::new(kept),
+        };
+        csi.look();
+        csi
+    }
+
+    /// Looks which volumes are in use.
+    fn look(&self) {
+        match place::of_others(&self.root, "") {
+            Ok(all) => {
+                let attached = all.iter().filter(|note| note.lifecycle != "Ephemeral");
+                let names = attached
+                    .map(|note| format!("kubernetes.io/csi/{}^{}", note.driver, note.handle));
+                self.in_use.send_replace(names.collect());
+            }
+            Err(error) => warn!("it is not known which volumes are in use: {error}"),
+        }
+    }
+
+    /// Returns the volumes that are attached and in use, as the cloud calls them, in order: nobody
+    /// may detach them.
+    pub(crate) fn in_use(&self) -> Vec<String> {
+        self.in_use.borrow().iter().cloned().collect()
     }
 
     fn driver(&self, name: &str) -> Result<Driver, String> {
@@ -120,45 +162,73 @@ impl Csi {
             let (name, driver) = (&order.name, &order.source.driver);
             return Err(format!("'{name}' or '{driver}' is no name of a folder"));
         }
-        let path = place::published(&self.root, uid, &order.name);
-        let folder = Folder { read_only: order.read_only, ..Folder::at(path.clone()) };
-        if tree::is_mounted(&path).map_err(|error| error.to_string())? {
-            return Ok(folder);
-        }
         if !order.persistent {
             order.source.volume_handle = place::inline_handle(uid, &order.name);
         }
+        let Source { driver, volume_handle: handle, .. } = &order.source;
+        let spot = Spot::new((&self.root, uid), (&order.name, driver, handle), order.is_device);
+        let is_there = spot.is_there().map_err(|error| error.to_string())?;
+        if is_there {
+            self.grow_in_use(store, pod, &order, &spot).await;
+        } else {
+            self.put(store, pod, &order, &spot).await?;
+        }
+        Ok(Folder {
+            read_only: order.read_only,
+            is_device: order.is_device,
+            driven: Some((driver.clone(), handle.clone())),
+            ..Folder::at(spot.target)
+        })
+    }
+
+    /// Has a driver put a volume into a pod.
+    async fn put(
+        &self,
+        store: &Store,
+        pod: &Pod,
+        order: &Order,
+        spot: &Spot,
+    ) -> Result<(), String> {
         let driver = self.driver(&order.source.driver)?;
-        let context = self.context(store, &order).await?;
+        let context = self.context(store, order).await?;
         let _turn = driver.turn().await?;
-        let noted = place::note(&path, &self.note(&order));
-        noted.map_err(|error| format!("cannot note {}: {error}", path.display()))?;
-        let capability = capability(&driver, pod, &order);
-        let staging = if order.persistent && driver.can(w::STAGE) {
-            self.stage(store, &driver, &order, (&context, &capability)).await?
+        let target = spot.target.display();
+        let noted = spot.note(&self.note(order));
+        noted.map_err(|error| format!("cannot note {target}: {error}"))?;
+        self.look();
+        let capability = capability(&driver, pod, order);
+        let staging = if is_staged(&driver, order) {
+            self.stage(store, &driver, order, spot, (&context, &capability)).await?
         } else {
             String::new()
         };
+        let as_folder = !staging.is_empty() && !order.is_device;
+        if as_folder {
+            self.grow(store, pod, &driver, order, spot).await?;
+        }
         let request = w::NodePublishVolumeRequest {
             volume_id: order.source.volume_handle.clone(),
             publish_context: context,
             staging_target_path: staging,
-            target_path: path.display().to_string(),
+            target_path: target.to_string(),
             volume_capability: Some(capability),
             readonly: order.source.read_only || order.read_only,
             secrets: secrets(store, pod, order.source.node_publish_secret_ref.as_ref()).await?,
-            volume_context: attributes(pod, &order),
+            volume_context: attributes(pod, order),
         };
         driver.publish(request).await?;
-        if !path.is_dir() {
-            return Err(format!("the driver published nothing at {}", path.display()));
+        if !spot.is_fit() {
+            return Err(format!("the driver published nothing at {target}"));
+        }
+        if !as_folder {
+            self.grow(store, pod, &driver, order, spot).await?;
         }
         // A driver that cannot give files to a group leaves it to the node, where that makes sense.
         let own = !order.source.fs_type.is_empty() && order.access_mode == "ReadWriteOnce";
-        if own && !order.read_only && !driver.can(w::MOUNT_GROUP) {
-            claim::give(pod, &path).await?;
+        if own && !order.read_only && !order.is_device && !driver.can(w::MOUNT_GROUP) {
+            claim::give(pod, &spot.target).await?;
         }
-        Ok(folder)
+        Ok(())
     }
 
     fn note(&self, order: &Order) -> Note {
@@ -170,6 +240,7 @@ impl Csi {
             lifecycle: if order.persistent { "Persistent" } else { "Ephemeral" }.to_owned(),
             handle,
             driver,
+            size: String::new(),
         }
     }
 
@@ -178,21 +249,18 @@ impl Csi {
         store: &Store,
         driver: &Driver,
         order: &Order,
+        spot: &Spot,
         (context, capability): (&BTreeMap<String, String>, &w::VolumeCapability),
     ) -> Result<String, String> {
-        let Source { driver: name, volume_handle: handle, .. } = &order.source;
-        let path = place::staged(&self.root, name, handle);
-        let staging = path.display().to_string();
-        if tree::is_mounted(&path).map_err(|error| error.to_string())? {
+        let staging = spot.staged.display().to_string();
+        if tree::is_mounted(&spot.staged).map_err(|error| error.to_string())? {
             return Ok(staging);
         }
-        let note = Note { handle: handle.clone(), driver: name.clone(), ..Note::default() };
-        let made = place::note(&path, &note)
-            .and_then(|()| fs::DirBuilder::new().recursive(true).mode(0o750).create(&path));
-        made.map_err(|error| format!("cannot make {staging}: {error}"))?;
+        let noted = spot.note_stage(&self.note(order));
+        noted.map_err(|error| format!("cannot make {staging}: {error}"))?;
         let none = Pod::default();
         let request = w::NodeStageVolumeRequest {
-            volume_id: handle.clone(),
+            volume_id: order.source.volume_handle.clone(),
             publish_context: context.clone(),
             staging_target_path: staging.clone(),
             volume_capability: Some(capability.clone()),
@@ -238,6 +306,7 @@ impl Csi {
     /// What is wrong with which; the others are gone.
     pub(crate) async fn tear_down(&self, uid: &str) -> Result<(), String> {
         let failed = |error: std::io::Error| error.to_string();
+        self.forget(uid);
         let volumes = place::of_pod(&self.root, uid).map_err(failed)?;
         if volumes.is_empty() {
             return Ok(());
@@ -246,38 +315,41 @@ impl Csi {
         let parts = pod_folder(&self.root, uid).join("volume-subpaths");
         tree::unmount_below(&parts).map_err(failed)?;
         let mut wrong = Vec::new();
-        for (folder, note) in volumes {
-            if let Err(why) = self.take_out(uid, &folder, &note).await {
+        for (spot, note) in volumes {
+            if let Err(why) = self.take_out(uid, &spot, &note).await {
                 wrong.push(format!("volume \"{}\": {why}", note.name));
             }
         }
+        self.look();
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
     }
 
-    async fn take_out(&self, uid: &str, folder: &Path, note: &Note) -> Result<(), String> {
+    async fn take_out(&self, uid: &str, spot: &Spot, note: &Note) -> Result<(), String> {
         let failed = |error: std::io::Error| error.to_string();
         let driver = self.driver(&note.driver)?;
         let _turn = driver.turn().await?;
-        let (volume_id, target_path) =
-            (note.handle.clone(), folder.join("mount").display().to_string());
+        let (volume_id, target_path) = (note.handle.clone(), spot.target.display().to_string());
         driver.unpublish(w::NodeUnpublishVolumeRequest { volume_id, target_path }).await?;
-        // What the driver left would be a mount of nobody's.
-        tree::unmount_below(folder).map_err(failed)?;
-        let staged = place::staged(&self.root, &note.driver, &note.handle);
-        let last = note.lifecycle != "Ephemeral"
-            && staged.exists()
+        spot.unmount().map_err(failed)?;
+        let is_last = note.lifecycle != "Ephemeral"
             && !place::has_others(&self.root, uid, note).map_err(failed)?;
-        if last {
-            let request = w::NodeUnstageVolumeRequest {
-                volume_id: note.handle.clone(),
-                staging_target_path: staged.display().to_string(),
-            };
-            driver.unstage(request).await?;
-            let beside = staged.parent().unwrap_or(&staged);
-            tree::remove(beside).map_err(failed)?;
+        if is_last {
+            if spot.staged.exists() {
+                let request = w::NodeUnstageVolumeRequest {
+                    volume_id: note.handle.clone(),
+                    staging_target_path: spot.staged.display().to_string(),
+                };
+                driver.unstage(request).await?;
+            }
+            spot.remove_shared().map_err(failed)?;
         }
-        tree::remove(folder).map_err(failed)
+        spot.remove().map_err(failed)
     }
+}
+
+/// Tells whether a driver puts a volume on the node before it puts it in a pod.
+fn is_staged(driver: &Driver, order: &Order) -> bool {
+    order.persistent && driver.can(w::STAGE)
 }
 
 fn capability(driver: &Driver, pod: &Pod, order: &Order) -> w::VolumeCapability {
@@ -291,12 +363,14 @@ fn capability(driver: &Driver, pod: &Pod, order: &Order) -> w::VolumeCapability 
     };
     let group = pod.spec.security_context.as_ref().and_then(|security| security.fs_group);
     let group = group.filter(|_| driver.can(w::MOUNT_GROUP));
+    let mount = || w::MountVolume {
+        fs_type: order.source.fs_type.clone(),
+        mount_flags: order.options.clone(),
+        volume_mount_group: group.map_or_else(String::new, |group| group.to_string()),
+    };
     w::VolumeCapability {
-        mount: Some(w::MountVolume {
-            fs_type: order.source.fs_type.clone(),
-            mount_flags: order.options.clone(),
-            volume_mount_group: group.map_or_else(String::new, |group| group.to_string()),
-        }),
+        block: order.is_device.then_some(w::Empty {}),
+        mount: (!order.is_device).then(mount),
         access_mode: Some(w::AccessMode { mode }),
     }
 }
@@ -332,43 +406,4 @@ async fn secrets(
     let entries = store.secret(namespace, name).await.map_err(lack)?;
     let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
     Ok(entries.into_iter().map(|(key, value)| (key, text(value))).collect())
-}
-
-/// Tells the cloud what drivers call this node, and where they say it is, whenever that changes.
-async fn tell(store: Store, node: String, mut drivers: watch::Receiver<Drivers>) {
-    let mut told = true;
-    loop {
-        let wait = if told { Duration::MAX } else { 5 * RETRY };
-        if let Ok(Err(_)) = tokio::time::timeout(wait, drivers.changed()).await {
-            return;
-        }
-        told = false;
-        let (ids, labels) = {
-            let drivers = drivers.borrow_and_update();
-            let ids: BTreeMap<_, _> =
-                drivers.iter().map(|(name, driver)| (name.clone(), driver.node.clone())).collect();
-            let labels: BTreeMap<_, _> =
-                drivers.values().flat_map(|driver| driver.topology.clone()).collect();
-            (json!(ids).to_string(), labels)
-        };
-        let resource = Resource::object(Scope::Cluster, Kind::Node, &node);
-        let Ok(mut object) = store.query::<Value>(resource.clone(), Content::NULL).await else {
-            continue;
-        };
-        let metadata = &object["metadata"];
-        let maps = [&metadata["annotations"], &metadata["labels"]];
-        if !metadata.is_object() || !maps.iter().all(|map| map.is_object() || map.is_null()) {
-            continue;
-        }
-        object["metadata"]["annotations"][NODE_IDS] = ids.into();
-        for (key, value) in labels {
-            object["metadata"]["labels"][key] = value.into();
-        }
-        let content = Content::from_raw(object.to_string().into());
-        if let Err(error) = store.tell(Operation::Update, resource, content).await {
-            warn!("cannot tell the cloud of the storage drivers: {error}");
-            continue;
-        }
-        told = true;
-    }
 }

@@ -8,7 +8,7 @@ mod checkpoint;
 pub(crate) mod core;
 mod plugin;
 pub(crate) mod trial;
-pub(crate) mod words;
+pub mod words;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;

@@ -27,7 +27,7 @@ mod probes;
 mod quantity;
 mod registry;
 mod rotate;
-mod rpc;
+pub mod rpc;
 mod runtime;
 mod shutdown;
 mod statics;
@@ -37,6 +37,9 @@ pub mod survey;
 pub mod trial;
 mod volumes;
 mod worker;
+
+pub use csi::words as csi_words;
+pub use devices::words as device_words;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -88,7 +91,7 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     offer_address(&config);
     let (pressures_sender, pressures) = watch::channel(pressure::Pressures::new());
     let (told, own, devices) = (pressures.clone(), runtime.clone(), Devices::begin(&config.root));
-    let csi = Csi::begin(&config.root, context.node(), store.clone());
+    let csi = Csi::begin(&config.root, context.node(), store.clone(), notes.clone());
     let host =
         Host { runtime: own, store, config, facts, notes, tally, devices, csi, pressures: told };
     let (host, linked) = (Arc::new(host), Arc::new(Notify::new()));
@@ -142,8 +145,8 @@ fn serve(
 ) -> anyhow::Result<watch::Receiver<api::Service>> {
     podresources::begin(&host.config.root, asks.clone(), host.devices.clone());
     let (sender, services) = watch::channel(api::Service::default());
-    let sources =
-        api::Sources { asks, running, tally: host.tally.clone(), store: host.store.clone() };
+    let (tally, store, csi) = (host.tally.clone(), host.store.clone(), host.csi.clone());
+    let sources = api::Sources { asks, running, tally, store, csi };
     let begun = api::begin(node, &host.config, sources, sender);
     begun.context("cannot start the thread of the node's API")?;
     Ok(services)

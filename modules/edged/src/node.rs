@@ -354,7 +354,7 @@ impl Node {
                 "architecture": host::architecture(),
             },
         });
-        devices::add(&mut status, &self.sources.devices.borrow(), module_runtime::unix_millis());
+        devices::add(&mut status, &self.sources.devices.borrow(), &self.host.csi);
         status
     }
 

@@ -28,7 +28,6 @@ pub(crate) fn unsupported(pod: &spec::Pod) -> Option<String> {
     let list = [
         (spec.host_users == Some(false), "hostUsers: false"),
         (!spec.resource_claims.is_empty(), "resourceClaims"),
-        (all().any(|it| !it.volume_devices.is_empty()), "volumeDevices"),
     ];
     let wanted: Vec<_> = list.iter().filter(|(wanted, _)| *wanted).map(|(_, what)| *what).collect();
     (!wanted.is_empty()).then(|| format!("not supported on this node yet: {}", wanted.join(", ")))
@@ -44,11 +43,9 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_named() {
-        let all = said(
-            r#"{"spec":{"hostUsers":false,"containers":[{"name":"c","volumeDevices":[{"name":"d"}]}]}}"#,
-        );
+        let all = said(r#"{"spec":{"hostUsers":false,"resourceClaims":[{}]}}"#);
         let all = all.unwrap_or_default();
-        for word in ["hostUsers", "volumeDevices"] {
+        for word in ["hostUsers", "resourceClaims"] {
             assert!(all.contains(word), "{word} is missing in: {all}");
         }
         assert_eq!(said(r#"{"spec":{"containers":[{"name":"c"}]}}"#), None);

@@ -36,23 +36,23 @@ const MAX_MESSAGE: usize = 64 * 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers calls by their paths.
-pub(crate) trait Answers: Clone + Send + 'static {
+pub trait Answers: Clone + Send + 'static {
     /// Answers a call.
     fn answer(&self, call: Call) -> impl Future<Output = http::Response<Body>> + Send;
 }
 
 /// A call that waits for its answer.
 #[derive(Debug)]
-pub(crate) struct Call(http::Request<Incoming>);
+pub struct Call(http::Request<Incoming>);
 
 impl Call {
     /// Returns which it is, as `/package.Service/Method`.
-    pub(crate) fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.0.uri().path()
     }
 
     /// Reads the request, and answers with what is made of it.
-    pub(crate) async fn with<Q, A, F, T>(self, make: F) -> http::Response<Body>
+    pub async fn with<Q, A, F, T>(self, make: F) -> http::Response<Body>
     where
         Q: Message + Default + 'static,
         A: Message + 'static,
@@ -65,13 +65,12 @@ impl Call {
     }
 
     /// Returns the request as it came.
-    #[cfg(test)]
-    pub(crate) fn into_request(self) -> http::Request<Incoming> {
+    pub fn into_request(self) -> http::Request<Incoming> {
         self.0
     }
 
     /// Answers that there is no such call.
-    pub(crate) fn unknown(self) -> http::Response<Body> {
+    pub fn unknown(self) -> http::Response<Body> {
         let path: String = self.path().chars().take(128).collect();
         Status::unimplemented(format!("no method '{path}'")).into_http()
     }
@@ -97,7 +96,7 @@ where
 ///
 /// # Errors
 /// When the folder does not take it.
-pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
     }
@@ -108,7 +107,7 @@ pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves a socket for ever.
-pub(crate) async fn serve(listener: UnixListener, answers: impl Answers + Sync) {
+pub async fn serve(listener: UnixListener, answers: impl Answers + Sync) {
     let mut open = JoinSet::new();
     loop {
         let accepted = tokio::select! {

@@ -33,12 +33,16 @@ pub(crate) struct Folder {
     pub(crate) read_only: bool,
     /// The image that is mounted in place of a folder, as the runtime calls it or as the pod does.
     pub(crate) image: Option<VolumeImage>,
+    /// Whether it is a device in place of a folder.
+    pub(crate) is_device: bool,
+    /// The storage driver whose it is, and what it is called there.
+    pub(crate) driven: Option<(String, String)>,
 }
 
 impl Folder {
     /// Names a folder that containers may write to.
     pub(crate) const fn at(path: PathBuf) -> Self {
-        Self { path, read_only: false, image: None }
+        Self { path, read_only: false, image: None, is_device: false, driven: None }
     }
 }
 

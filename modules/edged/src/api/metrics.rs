@@ -11,6 +11,7 @@ use super::pods::containers;
 use super::reply::{Body, Refusal, Reply, exposition};
 use super::stats::{Look, Used, kibibytes, sum};
 use crate::cri::words as w;
+use crate::csi::shown::Filled;
 use crate::pod::names;
 use crate::probes::{BOUNDS, Tally};
 
@@ -271,8 +272,30 @@ pub(crate) async fn own(site: &Arc<Site>) -> Reply {
     let ended = found.iter().filter(|it| it.state == w::ContainerState::Exited).count();
     text.one(name, &[("container_state", "running")], float(running.len() as u64), 0);
     text.one(name, &[("container_state", "exited")], float(ended as u64), 0);
+    volumes(&mut text, &site.sources.csi.filled().await);
     process(&mut text);
     Ok(exposition(text.0))
+}
+
+/// Writes how full claimed volumes are, each once.
+fn volumes(text: &mut Text, all: &[Filled]) {
+    let claims: BTreeMap<_, _> =
+        all.iter().map(|it| ((&*it.kept.namespace, &*it.kept.claim), it.fill)).collect();
+    for (measure, name, help) in [
+        (0, "available_bytes", "Number of available bytes in the volume"),
+        (1, "capacity_bytes", "Capacity in bytes of the volume"),
+        (2, "used_bytes", "Number of used bytes in the volume"),
+        (3, "inodes_free", "Number of free inodes in the volume"),
+        (4, "inodes", "Maximum number of inodes in the volume"),
+        (5, "inodes_used", "Number of used inodes in the volume"),
+    ] {
+        let name = format!("kubelet_volume_stats_{name}");
+        text.family(&name, "gauge", help);
+        for ((namespace, claim), fill) in &claims {
+            let labels = [("namespace", *namespace), ("persistentvolumeclaim", *claim)];
+            text.one(&name, &labels, float(fill[measure]), 0);
+        }
+    }
 }
 
 /// Writes what every exporter tells of its own process.

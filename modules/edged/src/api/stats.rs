@@ -13,6 +13,7 @@ use super::pods::{Found, containers};
 use super::reply::{Refusal, without_nulls};
 use super::{Site, cgroups, off_thread};
 use crate::cri::words as w;
+use crate::csi::shown::{Fill, Filled, fill};
 use crate::pod::names;
 use crate::status::rfc3339;
 
@@ -71,17 +72,30 @@ pub(crate) struct Look {
     pub(crate) memory_total: u64,
     pub(crate) swap: u64,
     boot: i64,
-    disk: Option<[u64; 6]>,
+    disk: Option<Fill>,
     pub(crate) used: Vec<Used>,
     /// What went through a pod's network, by uid.
     pub(crate) networks: BTreeMap<String, w::NetworkInterfaceUsage>,
+    volumes: Vec<Filled>,
 }
 
 fn value(number: Option<w::UInt64Value>) -> Option<u64> {
     number.map(|number| number.value)
 }
 
-/// Looks at everything.
+/// Looks at everything, and shows it as kubelet's summary.
+///
+/// # Errors
+/// When the runtime does not answer.
+pub(crate) async fn summary(site: &Arc<Site>, small: bool) -> Result<Value, Refusal> {
+    let mut look = look(site).await?;
+    if !small {
+        look.volumes = site.sources.csi.filled().await;
+    }
+    Ok(look.summary(small))
+}
+
+/// Looks at everything but volumes.
 ///
 /// # Errors
 /// When the runtime does not answer.
@@ -168,15 +182,7 @@ impl Look {
         };
         self.memory_total = total;
         self.swap = of("SwapTotal:").saturating_sub(of("SwapFree:"));
-        let mut folders = root.ancestors();
-        let disk = folders.find_map(|folder| rustix::fs::statvfs(folder).ok());
-        self.disk = disk.map(|it| {
-            let used = it.f_blocks.saturating_sub(it.f_bfree);
-            let [available, capacity, used] =
-                [it.f_bavail, it.f_blocks, used].map(|blocks| blocks.saturating_mul(it.f_frsize));
-            let inodes = it.f_files.saturating_sub(it.f_ffree);
-            [available, capacity, used, it.f_favail, it.f_files, inodes]
-        });
+        self.disk = root.ancestors().find_map(fill);
     }
 
     /// Asks the kernel for what the runtime did not tell of containers.
@@ -196,8 +202,29 @@ impl Look {
         }
     }
 
+    fn show_fill(&self, fill: Fill) -> Value {
+        let [available, capacity, used, free, inodes, inodes_used] = fill;
+        json!({
+            "time": rfc3339(self.memory.at / 1_000_000), "availableBytes": available,
+            "capacityBytes": capacity, "usedBytes": used, "inodesFree": free,
+            "inodes": inodes, "inodesUsed": inodes_used,
+        })
+    }
+
+    /// Shows a pod's claimed volumes.
+    fn show_volumes(&self, uid: &str) -> Vec<Value> {
+        let of_pod = self.volumes.iter().filter(|it| it.uid == uid);
+        let show = |Filled { kept, fill, .. }: &Filled| {
+            let mut shown = self.show_fill(*fill);
+            shown["name"] = kept.name.as_str().into();
+            shown["pvcRef"] = json!({"name": kept.claim, "namespace": kept.namespace});
+            shown
+        };
+        of_pod.map(show).collect()
+    }
+
     /// Shows it as kubelet's summary; without what is not processor and memory if `small`.
-    pub(crate) fn summary(&self, small: bool) -> Value {
+    fn summary(&self, small: bool) -> Value {
         let mut node = json!({
             "nodeName": self.node,
             "startTime": rfc3339(self.boot * 1000),
@@ -205,14 +232,8 @@ impl Look {
             "memory": show_memory(self.memory),
             "swap": {"time": rfc3339(self.memory.at / 1_000_000), "swapUsageBytes": self.swap},
         });
-        if let Some([available, capacity, used, free, inodes, inodes_used]) =
-            self.disk.filter(|_| !small)
-        {
-            node["fs"] = json!({
-                "time": rfc3339(self.memory.at / 1_000_000), "availableBytes": available,
-                "capacityBytes": capacity, "usedBytes": used, "inodesFree": free,
-                "inodes": inodes, "inodesUsed": inodes_used,
-            });
+        if let Some(disk) = self.disk.filter(|_| !small) {
+            node["fs"] = self.show_fill(disk);
         }
         let mut pods = BTreeMap::<&str, Vec<&Used>>::new();
         for used in &self.used {
@@ -258,6 +279,10 @@ impl Look {
             "cpu": show_cpu(cpu),
             "memory": show_memory(memory),
         });
+        let volumes = self.show_volumes(uid);
+        if !volumes.is_empty() {
+            shown["volume"] = volumes.into();
+        }
         if let Some(network) = self.networks.get(uid).filter(|_| !small) {
             shown["network"] = json!({
                 "time": rfc3339(cpu.at / 1_000_000), "name": network.name,

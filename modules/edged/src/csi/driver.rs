@@ -11,10 +11,13 @@ use tonic::transport::Channel;
 
 use super::PATIENCE;
 use super::words as w;
-use crate::cri;
+use crate::cri::{self, Trouble};
 
 /// How long a driver may take to mount or unmount: as kubelet.
 const WORK: Duration = Duration::from_secs(120);
+
+/// How long a driver may take to say how full a volume is.
+const GLANCE: Duration = Duration::from_secs(2);
 
 /// A driver that is there.
 #[derive(Clone, Debug)]
@@ -114,5 +117,27 @@ impl Driver {
         request: w::NodeUnpublishVolumeRequest,
     ) -> Result<(), String> {
         self.work(path!("NodeUnpublishVolume"), request).await
+    }
+
+    /// Makes use of all that a volume has become.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub(super) async fn expand(&self, request: w::NodeExpandVolumeRequest) -> Result<(), Trouble> {
+        let call = path!("NodeExpandVolume");
+        cri::ask::<_, w::Empty>(&self.channel, call, request, WORK).await.map(drop)
+    }
+
+    /// Asks how full a volume is.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub(super) async fn stats(
+        &self,
+        volume_id: String,
+        volume_path: String,
+    ) -> Result<w::NodeGetVolumeStatsResponse, Trouble> {
+        let request = w::NodeGetVolumeStatsRequest { volume_id, volume_path };
+        cri::ask(&self.channel, path!("NodeGetVolumeStats"), request, GLANCE).await
     }
 }

@@ -60,5 +60,9 @@ mod tests {
         assert_eq!(told[0]["names"].as_array().map(Vec::len), Some(MAX_NAMES));
         assert_eq!(told[1]["names"], json!(["r/middle:0"]));
         assert_eq!(tell(images, usize::MAX).len(), 3);
+        let many: Vec<_> = (0..1000).map(|size| image(&size.to_string(), size, 1)).collect();
+        let sizes: Vec<_> =
+            tell(many, 50).iter().filter_map(|it| it["sizeBytes"].as_u64()).collect();
+        assert_eq!(sizes, (950..1000).rev().collect::<Vec<_>>());
     }
 }

@@ -38,7 +38,12 @@ pub(crate) fn hash(container: &Container) -> u32 {
         format!(r#"{{"image":{},"name":{}}}"#, escaped(&container.image), escaped(&container.name));
     let numbers: Vec<String> = json.bytes().map(|byte| byte.to_string()).collect();
     let dump = format!("([]uint8)[{}]", numbers.join(" "));
-    dump.bytes()
+    fnv(&dump)
+}
+
+/// Sums a text up: FNV-1a with 32 bits.
+pub(crate) fn fnv(text: &str) -> u32 {
+    text.bytes()
         .fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 

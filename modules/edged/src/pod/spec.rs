@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 use super::last::LastStatus;
 pub(crate) use super::placement::Texts;
 use super::placement::{Affinity, Toleration};
-pub(crate) use super::volume::{Item, Projection, Volume};
+pub(crate) use super::volume::{Item, Projection, Volume, VolumeDevice};
 
 /// A pod.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -198,7 +198,7 @@ pub(crate) struct Container {
     /// Of init containers alone: `Always` makes a sidecar.
     pub(crate) restart_policy: Option<RestartPolicy>,
     pub(crate) volume_mounts: Vec<VolumeMount>,
-    pub(crate) volume_devices: Vec<IgnoredAny>,
+    pub(crate) volume_devices: Vec<VolumeDevice>,
     pub(crate) liveness_probe: Option<Probe>,
     pub(crate) readiness_probe: Option<Probe>,
     pub(crate) startup_probe: Option<Probe>,

@@ -28,6 +28,14 @@ pub(crate) struct Volume {
     pub(crate) other: BTreeMap<String, IgnoredAny>,
 }
 
+/// A volume that a container has as a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct VolumeDevice {
+    pub(crate) name: String,
+    pub(crate) device_path: String,
+}
+
 /// An image whose files are the volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::words as w;
 use super::*;
 use crate::cri;
-use crate::tests::plugin::{Manner, PlugIn};
+use fake_plugins::device::{Manner, PlugIn};
 
 async fn ask<Q: prost::Message + 'static, A: prost::Message + Default + 'static>(
     root: &Path,

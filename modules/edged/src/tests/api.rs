@@ -67,7 +67,8 @@ async fn serve_beside(bench: &Bench) -> (watch::Sender<Vec<Shown>>, SocketAddr) 
         }
     });
     let (running, tally) = (bench.running.clone(), bench.host.tally.clone());
-    let sources = Sources { asks, running, tally, store: bench.host.store.clone() };
+    let (store, csi) = (bench.host.store.clone(), bench.host.csi.clone());
+    let sources = Sources { asks, running, tally, store, csi };
     let mut site = Site::new("n".to_owned(), bench.host.config.clone(), sources);
     Arc::get_mut(&mut site).unwrap().head = HEAD;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

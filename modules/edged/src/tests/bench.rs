@@ -187,7 +187,7 @@ impl Bench {
         let handle = Store::new(peers);
         let host = Host {
             runtime: runtime.clone(),
-            csi: Csi::begin(&folder.join("kubelet"), "n", handle.clone()),
+            csi: Csi::begin(&folder.join("kubelet"), "n", handle.clone(), notes.clone()),
             store: handle,
             config,
             facts,

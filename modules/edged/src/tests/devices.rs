@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::bench::{Bench, give, pod};
 use super::containerd::{containerd, until};
-use super::plugin::{Manner, PlugIn, register};
 use super::runtimes::{Place, place};
 use crate::devices::words::VERSION;
+use fake_plugins::device::{Manner, PlugIn, register};
 
 fn wanting(name: &str, resource: &str, count: &str) -> Value {
     let resources = json!({"limits": {resource: count}});
@@ -186,7 +186,10 @@ async fn a_damaged_checkpoint_is_no_obstacle_and_kubelets_is_read() {
     }
     let kubelets = r#"{"Data":{"PodDeviceEntries":[{"PodUID":"u","ContainerName":"c","ResourceName":"x.org/d",
         "DeviceIDs":{"-1":["one"]},"AllocResp":"CgYKAUESAUI="}],"RegisteredDevices":{"x.org/d":["one"],"y.org/d":null}},
-        "Checksum":1234}"#;
+        "Checksum":3471000485}"#;
+    // Whole to look at, and not what was written.
+    let another = of(&kubelets.replace("\"one\"", "\"two\"")).held().await;
+    assert!(another.held.is_empty() && another.resources.is_empty());
     let core = of(kubelets).held().await;
     let held: Vec<_> = core.of("u", "c").collect();
     assert_eq!(held.len(), 1);

@@ -12,6 +12,7 @@ use super::{Folder, tree};
 use crate::csi::{Csi, Order, Source};
 use crate::pod::spec::Pod;
 use crate::pod::volume::Claim;
+use crate::quantity::Quantity;
 use crate::store::{Lack, Store, object};
 
 /// What keeps a claim that is used from being deleted.
@@ -44,6 +45,20 @@ struct Spec {
     csi: Option<Source>,
     access_modes: Vec<String>,
     mount_options: Vec<String>,
+    capacity: Amounts,
+}
+
+impl Spec {
+    fn is_device(&self) -> bool {
+        self.volume_mode.as_deref() == Some("Block")
+    }
+}
+
+/// How large it is.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Amounts {
+    storage: Option<Quantity>,
 }
 
 #[derive(Default, Deserialize)]
@@ -69,6 +84,13 @@ struct Local {
 #[serde(default)]
 struct Status {
     phase: String,
+    capacity: Amounts,
+}
+
+/// Returns how large a volume has become that is larger than its claim shows.
+fn outgrown(volume: &Claimed, claim: &Claimed) -> Option<i64> {
+    let (is, shown) = (volume.spec.capacity.storage?, claim.status.capacity.storage?);
+    (is > shown).then(|| is.units())
 }
 
 /// Finds the folder of a claim.
@@ -90,6 +112,7 @@ pub(super) async fn folder(
     let asked = store.query(resource, Content::NULL).await;
     let found: Claimed = asked.map_err(lacks("persistentvolume", volume))?;
     check(volume, &found, &bound.metadata.uid)?;
+    let (is_device, size) = (found.spec.is_device(), outgrown(&found, &bound));
     if let Some(source) = found.spec.csi {
         let mode = found.spec.access_modes.into_iter().next();
         let order = Order {
@@ -99,14 +122,16 @@ pub(super) async fn folder(
             access_mode: mode.unwrap_or_else(|| "ReadWriteOnce".to_owned()),
             options: found.spec.mount_options,
             read_only: claim.read_only,
+            is_device,
+            size,
         };
         return csi.set_up(store, pod, order).await;
     }
     let path = path_of(volume, &found)?;
-    if found.spec.local.is_some() && !claim.read_only {
+    if found.spec.local.is_some() && !claim.read_only && !is_device {
         give(pod, &path).await?;
     }
-    Ok(Folder { read_only: claim.read_only, ..Folder::at(path) })
+    Ok(Folder { read_only: claim.read_only, is_device, ..Folder::at(path) })
 }
 
 /// Gives a volume's folder and all in it to the group that the pod wants for its files, if it wants
@@ -155,11 +180,6 @@ fn check(name: &str, volume: &Claimed, claim: &str) -> Result<(), String> {
     if spec.claim_ref.as_ref().is_some_and(|of| !of.uid.is_empty() && of.uid != claim) {
         return Err(format!("persistentvolume \"{name}\" is bound to another claim"));
     }
-    if spec.volume_mode.as_deref() == Some("Block") {
-        return Err(format!(
-            "persistentvolume \"{name}\" is a block device: not supported on this node yet"
-        ));
-    }
     Ok(())
 }
 
@@ -168,8 +188,13 @@ fn path_of(name: &str, volume: &Claimed) -> Result<PathBuf, String> {
     let spec = &volume.spec;
     let path = match (&spec.local, &spec.host_path) {
         (Some(local), _) => {
-            tree::check_host_path(&local.path, "Directory")?;
+            let kind = if spec.is_device() { "BlockDevice" } else { "Directory" };
+            tree::check_host_path(&local.path, kind)?;
             &local.path
+        }
+        (None, Some(_)) if spec.is_device() => {
+            let what = "is a hostPath, which cannot be a block device";
+            return Err(format!("persistentvolume \"{name}\" {what}"));
         }
         (None, Some(host)) => {
             tree::check_host_path(&host.path, host.r#type.as_deref().unwrap_or_default())?;
@@ -242,6 +267,19 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_outgrows_its_claim() {
+        let of = |place: &str, size: &str| {
+            claimed(&format!(r#"{{"{place}":{{"capacity":{{"storage":"{size}"}}}}}}"#))
+        };
+        for (volume, claim, size) in
+            [("2Ki", "1Ki", Some(2048)), ("1Ki", "1024", None), ("1Ki", "2Ki", None)]
+        {
+            assert_eq!(outgrown(&of("spec", volume), &of("status", claim)), size);
+        }
+        assert_eq!(outgrown(&of("spec", "1Ki"), &claimed("{}")), None);
+    }
+
+    #[test]
     fn a_volume_is_a_folder_of_this_node_that_belongs_to_the_claim() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().display();
@@ -255,7 +293,8 @@ mod tests {
             (r#"{"spec":{"local":{"path":"/nowhere/at/all"}}}"#, "is not a directory"),
             (r#"{"spec":{"hostPath":{"path":"x"}}}"#, "expected a full path"),
             (r#"{"spec":{"nfs":{}}}"#, "neither local, hostPath nor csi"),
-            (r#"{"spec":{"volumeMode":"Block","local":{"path":"/dev"}}}"#, "block device"),
+            (r#"{"spec":{"volumeMode":"Block","local":{"path":"/dev"}}}"#, "is not a block device"),
+            (r#"{"spec":{"volumeMode":"Block","hostPath":{"path":"/dev/x"}}}"#, "is a hostPath"),
         ] {
             let why = check("v", &claimed(text), "c")
                 .and_then(|()| path_of("v", &claimed(text)))

@@ -206,14 +206,16 @@ pub(crate) fn is_mounted(folder: &Path) -> io::Result<bool> {
     Ok(mounts_under(folder)?.iter().any(|mount| mount == folder))
 }
 
-/// Removes a pod's folder with everything in it. What is mounted in there is unmounted first; what
+/// Removes a pod's folder with everything in it, or a file or link of its own. What is mounted in there is unmounted first; what
 /// cannot be is left alone, so that nothing of it is removed.
 pub(crate) fn remove(folder: &Path) -> io::Result<()> {
     unmount_below(folder)?;
     if !mounts_under(folder)?.is_empty() {
         return Err(io::Error::other(format!("{} has mounts", folder.display())));
     }
-    remove_if_there(fs::remove_dir_all(folder))
+    let is_folder = fs::symlink_metadata(folder).is_ok_and(|it| it.is_dir());
+    let removed = if is_folder { fs::remove_dir_all(folder) } else { fs::remove_file(folder) };
+    remove_if_there(removed)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::Worker;
 use crate::cri::words as w;
 use crate::env;
-use crate::pod::spec::{Container, Pod, VolumeMount};
+use crate::pod::spec::{Container, Pod, VolumeDevice, VolumeMount};
 use crate::pod::{make, names};
 use crate::volumes::{Folders, pod_folder, sub_path};
 
@@ -71,6 +71,35 @@ impl Worker {
         Ok(mounts)
     }
 
+    /// Returns the volumes that a container has as devices.
+    ///
+    /// # Errors
+    /// What is wrong with which of them.
+    pub(super) fn volume_devices(&self, container: &Container) -> Result<Vec<w::Device>, String> {
+        let none = Folders::new();
+        let folders = self.folders.as_ref().unwrap_or(&none);
+        let device = |VolumeDevice { name, device_path: path }: &VolumeDevice| {
+            if !path.starts_with('/') {
+                return Err(format!("error DevicePath `{path}` must be an absolute path"));
+            }
+            let Some(folder) = folders.get(name) else {
+                let of = &container.name;
+                return Err(format!(
+                    "cannot find volume \"{name}\" to pass into container \"{of}\""
+                ));
+            };
+            if !folder.is_device {
+                return Err(unfit(name, "Filesystem", "volumeDevices"));
+            }
+            Ok(w::Device {
+                container_path: path.clone(),
+                host_path: folder.path.display().to_string(),
+                permissions: if folder.read_only { "r" } else { "mrw" }.to_owned(),
+            })
+        };
+        container.volume_devices.iter().map(device).collect()
+    }
+
     /// Returns what of the host is mounted: a volume, or a part of it, which `part` is made for; and
     /// whether it may not be written.
     fn source(
@@ -84,6 +113,9 @@ impl Worker {
         let folder = folder.ok_or_else(|| format!("volume \"{}\" does not exist", mount.name))?;
         if folder.image.is_some() {
             return Ok((PathBuf::new(), true));
+        }
+        if folder.is_device {
+            return Err(unfit(&mount.name, "Block", "volumeMounts"));
         }
         let lookup = |name: &str| {
             variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
@@ -102,6 +134,11 @@ impl Worker {
         sub_path::bind(&folder.path, &sub, part)?;
         Ok((part.to_owned(), folder.read_only))
     }
+}
+
+/// Says that a volume is not what a container takes it for.
+fn unfit(name: &str, mode: &str, place: &str) -> String {
+    format!("volume {name} has volumeMode {mode}, but is specified in {place}")
 }
 
 /// Tells whether what is mounted below a volume may not be written either.

@@ -127,12 +127,15 @@ impl Worker {
             self.host.notes.warning(About::pod(&self.pod), "FailedMount", why.clone());
             Failure { hold: VOLUME_HOLD, ..Failure::new("", why) }
         };
-        self.folders = Some(put.map_err(failed)?);
+        let folders = put.map_err(failed)?;
+        host.csi.keep(&self.pod, &folders);
+        self.folders = Some(folders);
         self.refreshed = module_runtime::unix_millis();
         Ok(())
     }
 
-    /// Brings the files of a running pod up to date when that is due; returns when it is next.
+    /// Brings the files of a running pod up to date when that is due, and lets claimed volumes grow;
+    /// returns when it is next.
     pub(super) async fn refresh_files(&mut self, now: i64) -> Option<i64> {
         let runs = self.seen.containers.iter().any(|it| it.state == State::Running);
         let changes = self.pod.spec.volumes.iter().any(|volume| {
@@ -140,6 +143,7 @@ impl Worker {
                 || volume.secret.is_some()
                 || volume.projected.is_some()
                 || volume.downward_api.is_some()
+                || volume.persistent_volume_claim.is_some()
         });
         if !runs || !changes || self.pod.metadata.deletion_timestamp.is_some() {
             return None;

@@ -73,14 +73,9 @@ impl Worker {
         let memory = self.host.facts.borrow().memory;
         let host_dns = fs::read_to_string(&self.host.config.resolv_conf).unwrap_or_default();
         let settings = self.settings(make::Dns::parse(&host_dns), memory);
-        let parts = make::Parts {
-            restarts,
-            image: image.id,
-            variables,
-            mounts,
-            target,
-            devices: self.devices(container).await?,
-        };
+        let mut devices = self.devices(container).await?;
+        devices.devices.extend(self.volume_devices(container).map_err(bad)?);
+        let parts = make::Parts { restarts, image: image.id, variables, mounts, target, devices };
         let config = make::container(&pod, container, &settings, parts);
         let logs = names::log_folder(&self.host.config.logs, &pod).join(name);
         let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&logs);

@@ -1,5 +1,4 @@
-//! A device plug-in of the test's own: it registers, lists what it is told to, and on request it
-//! hangs, lies or floods.
+//! A device plug-in: it registers, lists what it is told to, and on request it hangs, lies or floods.
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -15,13 +14,17 @@ use tonic::server::{Grpc, ServerStreamingService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use crate::cri;
-use crate::devices::words as w;
-use crate::rpc::{self, Answers, Call};
+use edged::cri;
+use edged::device_words as w;
+use edged::rpc::{self, Answers, Call};
+
+/// How often it looks whether its socket is there.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// How the plug-in behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub enum Manner {
+    /// It does what it is asked.
     Good,
     /// It is asked for devices and never answers.
     Hangs,
@@ -31,13 +34,29 @@ pub(crate) enum Manner {
     Floods,
 }
 
+impl Manner {
+    /// Reads the word for it.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        let all = [
+            ("good", Self::Good),
+            ("hangs", Self::Hangs),
+            ("lies", Self::Lies),
+            ("floods", Self::Floods),
+        ];
+        all.into_iter().find_map(|(name, manner)| (name == word).then_some(manner))
+    }
+}
+
 /// The plug-in.
-pub(crate) struct PlugIn {
+#[derive(Debug)]
+pub struct PlugIn {
     resource: String,
     socket: PathBuf,
-    pub(crate) devices: watch::Sender<Vec<(&'static str, bool)>>,
+    /// Its devices, and whether each is well.
+    pub devices: watch::Sender<Vec<(&'static str, bool)>>,
     /// What it was asked, one text each.
-    pub(crate) asked: watch::Sender<Vec<String>>,
+    pub asked: watch::Sender<Vec<String>>,
     manner: Manner,
     server: Option<JoinHandle<()>>,
 }
@@ -51,8 +70,9 @@ struct Server {
 }
 
 impl PlugIn {
-    /// Makes one for a resource in a folder; nobody knows of it yet.
-    pub(crate) fn new(root: &Path, resource: &str, manner: Manner) -> Self {
+    /// Makes one for a resource below the node's folder; nobody knows of it yet.
+    #[must_use]
+    pub fn new(root: &Path, resource: &str, manner: Manner) -> Self {
         let socket = root.join("device-plugins").join(resource.replace('/', "-"));
         let (devices, _) = watch::channel(vec![("one", true), ("two", true)]);
         let (asked, _) = watch::channel(Vec::new());
@@ -60,20 +80,31 @@ impl PlugIn {
     }
 
     /// Serves and registers.
-    pub(crate) async fn begin(&mut self) -> Result<(), cri::Trouble> {
+    ///
+    /// # Errors
+    /// When it cannot serve, or is not taken.
+    pub async fn begin(&mut self) -> Result<(), Box<dyn std::error::Error>> {
         self.vanish().await;
-        let listener = rpc::bind(&self.socket).unwrap();
+        let listener = rpc::bind(&self.socket)?;
         let file = self.socket.with_extension("file");
-        std::fs::write(&file, "of the plug-in").unwrap();
+        std::fs::write(&file, "of the plug-in")?;
         let (devices, asked) = (self.devices.subscribe(), self.asked.clone());
         let server = Server { devices, asked, manner: self.manner, file };
         self.server = Some(tokio::spawn(rpc::serve(listener, server)));
-        let endpoint = self.socket.file_name().unwrap().to_string_lossy().into_owned();
-        register(&self.socket, w::VERSION, &endpoint, &self.resource).await
+        let endpoint = self.socket.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(register(&self.socket, w::VERSION, &endpoint, &self.resource).await?)
+    }
+
+    /// Waits until it has to register again: whoever it registered with began anew, and removed its
+    /// socket.
+    pub async fn forgotten(&self) {
+        while self.socket.exists() {
+            tokio::time::sleep(GLANCE).await;
+        }
     }
 
     /// Ends as a killed process does.
-    pub(crate) async fn vanish(&mut self) {
+    pub async fn vanish(&mut self) {
         if let Some(server) = self.server.take() {
             server.abort();
             drop(server.await);
@@ -81,13 +112,17 @@ impl PlugIn {
     }
 
     /// Returns how often a call with this in it was made.
-    pub(crate) fn count(&self, call: &str) -> usize {
+    #[must_use]
+    pub fn count(&self, call: &str) -> usize {
         self.asked.borrow().iter().filter(|asked| asked.contains(call)).count()
     }
 }
 
 /// Registers a plug-in at the socket beside its own.
-pub(crate) async fn register(
+///
+/// # Errors
+/// When it is not taken.
+pub async fn register(
     socket: &Path,
     version: &str,
     endpoint: &str,
@@ -98,6 +133,11 @@ pub(crate) async fn register(
     let request = w::RegisterRequest { version, endpoint, resource_name, options: None };
     let call = ("Register", "/v1beta1.Registration/Register");
     cri::ask::<_, w::Empty>(&channel, call, request, Duration::from_secs(30)).await.map(drop)
+}
+
+/// Pods are asked for one container at a time.
+fn first<T: Default>(all: Vec<T>) -> T {
+    all.into_iter().next().unwrap_or_default()
 }
 
 impl Server {
@@ -146,7 +186,7 @@ impl Answers for Server {
             "/v1beta1.DevicePlugin/GetPreferredAllocation" => {
                 call.with(|request: w::PreferredAllocationRequest| {
                     // The last one, for nobody else would think of that.
-                    let mut ids = request.container_requests[0].available.clone();
+                    let mut ids = first(request.container_requests).available;
                     ids.reverse();
                     let answer = w::PreferredAllocationResponse {
                         container_responses: vec![w::Ids { ids }],
@@ -157,9 +197,9 @@ impl Answers for Server {
             }
             "/v1beta1.DevicePlugin/Allocate" => {
                 call.with(|request: w::AllocateRequest| {
-                    let ids = &request.container_requests[0].ids;
+                    let ids = first(request.container_requests).ids;
                     self.note(format!("Allocate {}", ids.join(",")));
-                    let (answer, hangs) = (self.allocate(ids), self.manner == Manner::Hangs);
+                    let (answer, hangs) = (self.allocate(&ids), self.manner == Manner::Hangs);
                     async move {
                         if hangs {
                             std::future::pending::<()>().await;
