@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -130,7 +131,11 @@ fn make_memory(folder: &Path) -> io::Result<()> {
 fn make_device(path: &Path) -> io::Result<()> {
     // The first loop device, which has a file behind it at most.
     let (kind, mode, number) = (FileType::BlockDevice, Mode::from_raw_mode(0o600), makedev(7, 0));
-    Ok(mknodat(CWD, path, kind, mode, number)?)
+    match mknodat(CWD, path, kind, mode, number) {
+        // It was staged for another pod.
+        Err(Errno::EXIST) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Removes what may not be there any more.
