@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use prost::Message as _;
 
-use super::place;
+use super::place::Spot;
 use super::words as w;
 use crate::pod::names::is_plain;
 
@@ -18,7 +18,8 @@ pub(crate) fn driver(message: &[u8]) {
     let Ok(info) = w::PluginInfo::decode(message) else { return };
     if is_plain(&info.name) {
         let root = Path::new("/r/plugins/kubernetes.io/csi");
-        let path = place::staged(Path::new("/r"), &info.name, &info.endpoint);
+        let volume = ("pv", info.name.as_str(), info.endpoint.as_str());
+        let path = Spot::new((Path::new("/r"), "u"), volume, false).staged;
         let rest = path.strip_prefix(root).expect("volumes are in their folder");
         assert!(rest.components().all(|part| matches!(part, Component::Normal(_))), "{rest:?}");
     }
