@@ -56,7 +56,7 @@ fn each_check_fails_alone_and_says_what_to_do() {
         ("configuration", Level::Error, |it| it.configuration = ("error: a".into(), false)),
         ("configuration", Level::Warning, |it| it.configuration = ("warning: a".into(), true)),
         ("clock", Level::Error, |it| {
-            (it.now, it.certificate) = (86_400, Ok(Some((0, 1_830_000_000))))
+            (it.now, it.certificate) = (86_400, Ok(Some((0, 1_830_000_000))));
         }),
         ("dns", Level::Error, |it| it.resolved = Some(trouble())),
         ("cloud port", Level::Error, |it| it.ports[0].1 = trouble()),

@@ -28,6 +28,9 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// Who reads the object, and in whose container commands run.
 const READER: &str = "reader";
 
+/// Something that has to be so in the end.
+type End = (&'static str, fn(&Load, &Node) -> bool);
+
 pub(super) struct Load {
     begin: Instant,
     writer: Writer,
@@ -106,7 +109,7 @@ impl Load {
     }
 
     /// What has to be where it belongs when all is well again, in the order in which it is waited for.
-    pub(super) const ENDS: [(&str, fn(&Self, &Node) -> bool); 3] = [
+    pub(super) const ENDS: [End; 3] = [
         ("every message is in the cloud", |load, _| {
             load.writer.is_idle() && load.ledger.count() >= load.messages
         }),
