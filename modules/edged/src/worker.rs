@@ -80,6 +80,13 @@ pub(crate) struct NodeFacts {
     pub(crate) clash: String,
 }
 
+impl NodeFacts {
+    /// Returns what every pod's status says of the node: its addresses, and the runtime's name.
+    fn told(&self) -> (Vec<String>, String) {
+        (self.addresses.clone(), self.runtime.clone())
+    }
+}
+
 /// What a worker is told.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
@@ -218,7 +225,7 @@ pub(crate) async fn run(
         if order.refused.is_some() {
             worker.verdict.clone_from(&order.refused);
         }
-        let addresses = worker.host.facts.borrow().addresses.clone();
+        let told = worker.host.facts.borrow().told();
         let wait = match worker.round(&order).await {
             Round::Gone => return,
             Round::Act(plan) => {
@@ -237,7 +244,7 @@ pub(crate) async fn run(
         };
         tokio::select! {
             changed = orders.changed() => if changed.is_err() { return },
-            Ok(_) = facts.wait_for(|facts| facts.addresses != addresses) => {}
+            Ok(_) = facts.wait_for(|facts| facts.told() != told) => {}
             Some(finding) = findings.recv() => worker.on_finding(&finding),
             () = tokio::time::sleep(wait) => {}
         }

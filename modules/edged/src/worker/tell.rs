@@ -46,6 +46,10 @@ impl Worker {
             },
         };
         let facts = self.host.facts.borrow().clone();
+        // Without its runtime's name a container's identity is none; that is known in a moment.
+        if facts.runtime.is_empty() && !self.seen.containers.is_empty() {
+            return false;
+        }
         let situation = Situation {
             pod: &self.pod,
             uid: uid.unwrap_or(own),
